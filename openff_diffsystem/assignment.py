@@ -1,0 +1,164 @@
+"""The assignment: the constant sparse affine map from force-field to system parameters.
+
+A system parameter is a force-field parameter (a bond's ``k``), a constant (an AM1-BCC charge), or a
+weighted sum of both (bond-order interpolation, charge increments). Almost every one has a single source,
+so the map is one gather plus a short list of further entries, and its adjoint is one scatter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+NO_SOURCE = -1
+"""In a table of sources: this value does not come from a force-field parameter."""
+
+
+@dataclass
+class AffineRows:
+    """Rows of the map under construction, ``values[i] = weight[i] theta[source[i]] + offset[i] + further entries``.
+
+    Attributes
+    ----------
+    source
+        ``(n_rows, n_columns)``, int: position in the force-field vector, or ``NO_SOURCE``.
+    weight, offset
+        ``(n_rows, n_columns)``, float; offsets in MD units.
+    further
+        ``(row, column, source, weight)`` for values with more than one source.
+    """
+
+    source: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+    further: list[tuple[int, int, int, float]] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, n_rows: int, n_columns: int) -> AffineRows:
+        """Rows that are all zero."""
+        return cls(
+            source=np.full((n_rows, n_columns), NO_SOURCE, dtype=np.int64),
+            weight=np.ones((n_rows, n_columns)),
+            offset=np.zeros((n_rows, n_columns)),
+        )
+
+    @classmethod
+    def gather(cls, *columns: np.ndarray) -> AffineRows:
+        """Rows whose columns each have one source with weight one; ``columns`` hold ``(n_rows,)`` positions."""
+        source = np.stack([np.asarray(c, dtype=np.int64) for c in columns], axis=1)
+        return cls(source, np.ones(source.shape), np.zeros(source.shape))
+
+    def add(self, row: int, column: int, source: int, weight: float) -> None:
+        """Add ``weight * theta[source]`` to one value."""
+        if self.source[row, column] == NO_SOURCE:
+            self.source[row, column], self.weight[row, column] = source, weight
+        else:
+            self.further.append((row, column, source, weight))
+
+    @classmethod
+    def stack(cls, parts: list[AffineRows]) -> AffineRows:
+        """The rows of several blocks with the same columns, one below the other."""
+        further, n_rows = [], 0
+        for part in parts:
+            further += [(row + n_rows, column, source, weight) for row, column, source, weight in part.further]
+            n_rows += len(part.source)
+        return cls(
+            np.concatenate([part.source for part in parts]),
+            np.concatenate([part.weight for part in parts]),
+            np.concatenate([part.offset for part in parts]),
+            further,
+        )
+
+    def flatten(self) -> Assignment:
+        """The map onto the values in row-major order."""
+        n_columns = self.source.shape[1]
+        missing = self.source.ravel() == NO_SOURCE
+        rows, columns, sources, weights = zip(*self.further, strict=True) if self.further else ((), (), (), ())
+        return Assignment(
+            source=np.where(missing, 0, self.source.ravel()).astype(np.int32),
+            weight=np.where(missing, 0.0, self.weight.ravel()),
+            offset=self.offset.ravel(),
+            further_row=(np.array(rows, dtype=np.int32) * n_columns + np.array(columns, dtype=np.int32)),
+            further_source=np.array(sources, dtype=np.int32),
+            further_weight=np.array(weights, dtype=float),
+        )
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """``values = weight * theta[source] + offset``, plus ``further_weight * theta[further_source]`` per ``further_row``.
+
+    Attributes
+    ----------
+    source, weight, offset
+        ``(n_values,)``. A value without a source has weight zero. Offsets are in MD units.
+    further_row, further_source, further_weight
+        ``(n_further,)``, the entries of values that have more than one source.
+    """
+
+    source: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+    further_row: np.ndarray
+    further_source: np.ndarray
+    further_weight: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: list[Assignment]) -> Assignment:
+        """The map onto the values of all parts, one after the other."""
+        starts = np.cumsum([0, *(len(part.source) for part in parts)])[:-1]
+        return cls(
+            source=np.concatenate([p.source for p in parts]).astype(np.int32),
+            weight=np.concatenate([p.weight for p in parts]),
+            offset=np.concatenate([p.offset for p in parts]),
+            further_row=np.concatenate(
+                [p.further_row + start for p, start in zip(parts, starts, strict=True)]
+            ).astype(np.int32),
+            further_source=np.concatenate([p.further_source for p in parts]).astype(np.int32),
+            further_weight=np.concatenate([p.further_weight for p in parts]),
+        )
+
+    def __call__(self, theta: Any) -> Any:
+        """Apply the map to ``theta``, ``(n_parameters,)``, a NumPy or JAX array; the result is of the same kind.
+
+        Differentiable to any order in forward and reverse mode. The dtype of ``theta`` is kept.
+        """
+        if isinstance(theta, np.ndarray):
+            values = self.weight * theta[self.source] + self.offset
+            np.add.at(values, self.further_row, self.further_weight * theta[self.further_source])
+            return values.astype(theta.dtype, copy=False)
+        if not theta.shape[-1]:
+            return _as(self.offset, theta)
+        values = _as(self.weight, theta) * theta[self.source] + _as(self.offset, theta)
+        if len(self.further_row):
+            terms = _as(self.further_weight, theta) * theta[self.further_source]
+            values = values.at[self.further_row].add(terms)
+        return values
+
+    def pullback(self, cotangent: np.ndarray, n_parameters: int) -> np.ndarray:
+        """The adjoint on the host: ``(n_values,)`` cotangents of the values to ``(n_parameters,)`` of theta."""
+        gradient = np.bincount(self.source, weights=self.weight * cotangent, minlength=n_parameters)
+        if len(self.further_row):
+            gradient += np.bincount(
+                self.further_source,
+                weights=self.further_weight * cotangent[self.further_row],
+                minlength=n_parameters,
+            )
+        return gradient
+
+    def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row, column and weight of every non-zero of the matrix, ``(n_nonzero,)`` each."""
+        rows = np.flatnonzero(self.weight)
+        return (
+            np.concatenate([rows, self.further_row]).astype(np.int32),
+            np.concatenate([self.source[rows], self.further_source]),
+            np.concatenate([self.weight[rows], self.further_weight]),
+        )
+
+
+def _as(constant: Any, theta: Any) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.asarray(constant, dtype=theta.dtype)

@@ -1,0 +1,1 @@
+"""Where partial charges come from: molecules, library charges, increments, charge models."""

@@ -1,0 +1,78 @@
+"""Interpolation between the values that a force field gives for whole bond orders.
+
+Linear, and extrapolated linearly beyond the first and last (SMIRNOFF specification, "Fractional bond
+orders"), so the interpolated value is a weighted sum of parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from openff.toolkit import Molecule
+
+from openff_diffsystem.exceptions import UnassignedParameterError, UnsupportedInputError
+
+
+def interpolation_weights(keys: Iterable[int], bond_order: float) -> dict[int, float]:
+    """Weight of the value at each whole bond order; two of them are not zero, or one at an exact hit."""
+    keys = sorted(keys)
+    if bond_order in keys:
+        return {int(bond_order): 1.0}
+    if len(keys) < 2:
+        raise UnassignedParameterError(f"cannot interpolate to bond order {bond_order} from values at {keys}")
+    above = min(max(int(np.searchsorted(keys, bond_order)), 1), len(keys) - 1)
+    low, high = keys[above - 1], keys[above]
+    fraction = (bond_order - low) / (high - low)
+    return {low: 1.0 - fraction, high: fraction}
+
+
+def uses_interpolation(handler: Any) -> bool:
+    """Whether any parameter of a Bonds or ProperTorsions handler depends on a bond order."""
+    return any(
+        getattr(parameter, name, None)
+        for parameter in handler.parameters
+        for name in ("k_bondorder", "length_bondorder")
+    )
+
+
+def fractional_bond_orders(molecule: Molecule, method: str, given: list[Molecule] | None) -> dict[tuple[int, int], float]:
+    """The fractional bond order of every bond of a molecule, by atom indices in ascending order.
+
+    Taken from the isomorphic molecule in ``given`` if there is one, else computed with ``method`` on a copy,
+    on one generated conformer, as openff-interchange does.
+
+    Raises
+    ------
+    UnassignedParameterError
+        If the molecule in ``given`` lacks them.
+    """
+    for other in given or []:
+        isomorphic, atom_map = Molecule.are_isomorphic(other, molecule, return_atom_map=True)
+        if isomorphic:
+            return _read(other, atom_map)
+    molecule = Molecule(molecule)
+    molecule.generate_conformers(n_conformers=1)
+    molecule.assign_fractional_bond_orders(bond_order_model=method.lower())
+    return _read(molecule, {i: i for i in range(molecule.n_atoms)})
+
+
+def check_unique(molecules: list[Molecule] | None, argument: str) -> None:
+    """Raise if two molecules of an argument are isomorphic, since it would be unclear which one counts."""
+    for i, molecule in enumerate(molecules or []):
+        for other in molecules[:i]:  # type: ignore[index]
+            if molecule.is_isomorphic_with(other):
+                raise UnsupportedInputError(f"{argument} holds {molecule.to_smiles(explicit_hydrogens=False)} twice")
+
+
+def _read(molecule: Molecule, atom_map: dict[int, int]) -> dict[tuple[int, int], float]:
+    orders = {}
+    for bond in molecule.bonds:
+        a, b = sorted((atom_map[bond.atom1_index], atom_map[bond.atom2_index]))
+        if bond.fractional_bond_order is None:
+            raise UnassignedParameterError(
+                f"bond {a}-{b} of {molecule.to_smiles(explicit_hydrogens=False)} has no fractional bond order"
+            )
+        orders[a, b] = float(bond.fractional_bond_order)
+    return orders

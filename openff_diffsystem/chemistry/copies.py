@@ -1,0 +1,93 @@
+"""A topology as unique molecules times copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from openff.toolkit import Molecule, Topology
+
+from openff_diffsystem.chemistry.molecule import PreparedMolecule
+from openff_diffsystem.exceptions import UnsupportedInputError
+
+
+@dataclass
+class Species:
+    """A unique molecule and where its copies are. Copies have the same atoms and bonds in the same order.
+
+    Attributes
+    ----------
+    prepared
+        The molecule.
+    molecules
+        ``(n_copies,)``: positions of the copies in the topology.
+    starts
+        ``(n_copies,)``: topology index of the first atom of each copy.
+    """
+
+    prepared: PreparedMolecule
+    molecules: np.ndarray
+    starts: np.ndarray
+
+
+def unique_species(topology: Any) -> list[Species]:
+    """The unique molecules of a ``Topology`` or list of ``Molecule``, in order of first appearance.
+
+    One pass over the molecules. Isomorphic molecules whose atoms are in another order count as another species.
+    """
+    molecules = list(_molecules(topology))
+    if not molecules:
+        raise UnsupportedInputError("the topology holds no molecule")
+    first: dict[str, int] = {}
+    species_of = np.empty(len(molecules), dtype=np.int64)
+    prepared: list[PreparedMolecule] = []
+    for i, molecule in enumerate(molecules):
+        try:
+            key = molecule.ordered_connection_table_hash()
+        except AttributeError:
+            key = PreparedMolecule(molecule).key  # raises, naming the type
+        if key not in first:
+            first[key] = len(prepared)
+            prepared.append(PreparedMolecule(molecule))
+        species_of[i] = first[key]
+    sizes = np.array([p.n_atoms for p in prepared])[species_of]
+    starts = np.cumsum(sizes) - sizes
+    return [
+        Species(p, molecules=(copies := np.flatnonzero(species_of == i)), starts=starts[copies])
+        for i, p in enumerate(prepared)
+    ]
+
+
+def isomorphic_predecessors(species: list[Species]) -> list[tuple[int, np.ndarray] | None]:
+    """For each species the earlier one that is the same molecule in another atom order, with the atom map.
+
+    Charges are computed once per molecule, whatever the order of its atoms, so that they agree between
+    copies. The map gives, per atom, the atom of the earlier species.
+    """
+    result: list[tuple[int, np.ndarray] | None] = []
+    by_smiles: dict[str, int] = {}
+    for i, one in enumerate(species):
+        if len(species) == 1:
+            return [None]
+        molecule = one.prepared.molecule
+        earlier = by_smiles.setdefault(molecule.to_smiles(), i)
+        if earlier == i:
+            result.append(None)
+            continue
+        _, atom_map = Molecule.are_isomorphic(
+            molecule, species[earlier].prepared.molecule, return_atom_map=True
+        )
+        result.append(None if atom_map is None else (earlier, np.array([atom_map[a] for a in range(molecule.n_atoms)])))
+    return result
+
+
+def _molecules(topology: Any) -> Iterable[Any]:
+    if isinstance(topology, Topology):
+        return topology.molecules
+    if isinstance(topology, Molecule):
+        return [topology]
+    if isinstance(topology, list | tuple):
+        return topology
+    raise UnsupportedInputError(f"expected a Topology or a list of Molecule, got {type(topology).__name__}")

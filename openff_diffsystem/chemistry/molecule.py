@@ -1,0 +1,139 @@
+"""One molecule, prepared for assignment: its RDKit form, its graph, its terms."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from openff.toolkit import Molecule, Topology
+from openff.toolkit.utils.rdkit_wrapper import RDKitToolkitWrapper
+from rdkit import Chem
+
+from openff_diffsystem.chemistry.matching import AtomIndices, forward_or_reversed
+from openff_diffsystem.exceptions import UnsupportedInputError
+
+_RDKIT = RDKitToolkitWrapper()
+
+
+class PreparedMolecule:
+    """A molecule with everything that assignment asks of it computed at most once.
+
+    Attributes
+    ----------
+    molecule
+        The openff-toolkit ``Molecule``.
+    n_atoms
+        Number of atoms.
+    """
+
+    def __init__(self, molecule: Any) -> None:
+        if not isinstance(molecule, Molecule):
+            raise UnsupportedInputError(
+                f"{type(molecule).__name__} has no chemistry to match SMIRKS against; a Molecule is needed"
+            )
+        self.molecule = molecule
+        self.n_atoms = molecule.n_atoms
+
+    @cached_property
+    def rdmol(self) -> Any:
+        """The RDKit molecule in the aromaticity model of SMIRNOFF, ready for substructure search."""
+        return _RDKIT.to_rdkit(self.molecule)
+
+    @cached_property
+    def bonds(self) -> tuple[tuple[int, int], ...]:
+        """Bonded pairs, the smaller index first."""
+        return tuple(
+            (a, b) if a < b else (b, a)
+            for a, b in ((bond.atom1_index, bond.atom2_index) for bond in self.molecule.bonds)
+        )
+
+    @cached_property
+    def neighbours(self) -> tuple[tuple[int, ...], ...]:
+        """Bonded atoms of each atom, sorted."""
+        found: list[list[int]] = [[] for _ in range(self.n_atoms)]
+        for a, b in self.bonds:
+            found[a].append(b)
+            found[b].append(a)
+        return tuple(tuple(sorted(atoms)) for atoms in found)
+
+    @cached_property
+    def angles(self) -> tuple[tuple[int, int, int], ...]:
+        """Every angle once, ends in ascending order."""
+        return tuple((a, b, c) for b, around in enumerate(self.neighbours) for a in around for c in around if a < c)
+
+    @cached_property
+    def propers(self) -> tuple[AtomIndices, ...]:
+        """Every proper torsion once, the end with the smaller index first."""
+        near = self.neighbours
+        return tuple(
+            forward_or_reversed((a, b, c, d))
+            for b, c in self.bonds
+            for a in near[b]
+            if a != c
+            for d in near[c]
+            if d != b and d != a
+        )
+
+    @cached_property
+    def excluded_pairs(self) -> np.ndarray:
+        """Pairs one or two bonds apart, ``(n, 2)``, int32, ascending within and between rows."""
+        pairs = {*self.bonds, *((a, c) for a, _, c in self.angles)}
+        return np.array(sorted(pairs), dtype=np.int32).reshape(-1, 2)
+
+    @cached_property
+    def pairs_14(self) -> np.ndarray:
+        """Pairs three bonds apart and not fewer, ``(n, 2)``, int32, ascending within and between rows."""
+        nearer = {*self.bonds, *((a, c) for a, _, c in self.angles)}
+        pairs = {(a, d) for a, _, _, d in self.propers} - nearer
+        return np.array(sorted(pairs), dtype=np.int32).reshape(-1, 2)
+
+    def describe(self, atoms: AtomIndices) -> str:
+        """Atoms by index, name and element, for messages."""
+        named = (self.molecule.atom(i) for i in atoms)
+        return "-".join(f"{i}({a.name or a.symbol} {a.symbol})" for i, a in zip(atoms, named, strict=True))
+
+    @property
+    def name(self) -> str:
+        """The molecule's name and SMILES, for messages."""
+        smiles = self.molecule.to_smiles(explicit_hydrogens=False)
+        return f"{self.molecule.name} ({smiles})" if self.molecule.name else smiles
+
+    @property
+    def key(self) -> str:
+        """Equal for molecules with the same atoms and bonds in the same order."""
+        return self.molecule.ordered_connection_table_hash()
+
+
+def as_molecule(entity: Any) -> Molecule:
+    """The ``Molecule`` of a molecule, a one-molecule topology, or an RDKit molecule with explicit hydrogens.
+
+    Raises
+    ------
+    UnsupportedInputError
+        For anything else, several molecules, or implicit hydrogens.
+    """
+    if isinstance(entity, Molecule):
+        return entity
+    if isinstance(entity, Topology):
+        if entity.n_molecules != 1:
+            raise UnsupportedInputError(
+                f"a handler parameterizes one molecule, this topology has {entity.n_molecules}; use DiffSystem"
+            )
+        return as_molecule(entity.molecule(0))
+    if isinstance(entity, Chem.Mol):
+        return _from_rdkit(entity.ToBinary(Chem.PropertyPickleOptions.AllProps))
+    raise UnsupportedInputError(
+        f"expected a Molecule, a one-molecule Topology or an RDKit molecule, got {type(entity).__name__}"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _from_rdkit(binary: bytes) -> Molecule:
+    rdmol = Chem.Mol(binary)
+    for atom in rdmol.GetAtoms():
+        if atom.GetTotalNumHs():
+            raise UnsupportedInputError(
+                f"atom {atom.GetIdx()} ({atom.GetSymbol()}) has implicit hydrogens; call Chem.AddHs first"
+            )
+    return Molecule.from_rdkit(rdmol, allow_undefined_stereo=True, hydrogens_are_explicit=True)

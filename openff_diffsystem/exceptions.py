@@ -1,0 +1,49 @@
+"""Every error this package raises, in one place.
+
+Each class derives from :class:`DiffSystemError` and from the builtin that fits, so that callers
+can catch all of ours or only the kind they expect.
+"""
+
+
+class DiffSystemError(Exception):
+    """Base class of every error raised by openff_diffsystem."""
+
+
+class MissingStackError(DiffSystemError, ImportError):
+    """The OpenFF stack, or an optional dependency, is not installed."""
+
+
+class UpstreamChangedError(DiffSystemError, ImportError):
+    """openff-toolkit or openff-interchange no longer looks the way the handler swap expects."""
+
+
+class UnsupportedForceFieldError(DiffSystemError, ValueError):
+    """A force field holds a section, attribute or setting that cannot be represented."""
+
+
+class UnsupportedInputError(DiffSystemError, TypeError):
+    """An argument is of a type that cannot be used here."""
+
+
+class ParameterMismatchError(DiffSystemError, ValueError):
+    """Values do not fit the parameters they are meant for (shape, layout or template)."""
+
+
+class NonFiniteParameterError(DiffSystemError, ValueError):
+    """A force-field parameter is NaN or infinite."""
+
+
+class UnassignedParameterError(DiffSystemError, ValueError):
+    """An atom, bond, angle or torsion has no parameter."""
+
+
+class ChargeAssignmentError(DiffSystemError, ValueError):
+    """Partial charges could not be assigned to a molecule."""
+
+
+class PositionsError(DiffSystemError, ValueError):
+    """Positions or box vectors have the wrong shape or hold NaN."""
+
+
+class CorruptFileError(DiffSystemError, ValueError):
+    """A saved system is damaged, or was not written by this package."""

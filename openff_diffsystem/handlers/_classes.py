@@ -1,0 +1,104 @@
+"""One subclass per stock handler. They add no state and no parameter attribute, so files and hashes stay the same.
+
+Each class has the name of the stock class: openff-interchange compares names for the charge handlers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openff.toolkit.typing.engines.smirnoff import parameters as stock
+
+from openff_diffsystem.handlers._differentiable import DifferentiableHandler
+from openff_diffsystem.handlers._swap import register_swap
+
+
+class ConstraintHandler(DifferentiableHandler, stock.ConstraintHandler):
+    """``<Constraints>``; parameterizes to ``distance`` (nm) per constraint."""
+
+
+
+class BondHandler(DifferentiableHandler, stock.BondHandler):
+    """``<Bonds>``; parameterizes to ``k`` (kJ/mol/nm2) and ``length`` (nm) per bond."""
+
+
+class AngleHandler(DifferentiableHandler, stock.AngleHandler):
+    """``<Angles>``; parameterizes to ``k`` (kJ/mol/rad2) and ``angle`` (rad) per angle."""
+
+
+class ProperTorsionHandler(DifferentiableHandler, stock.ProperTorsionHandler):
+    """``<ProperTorsions>``; parameterizes to ``k`` (kJ/mol), ``phase`` (rad) and ``idivf`` per torsion and periodicity."""
+
+
+class ImproperTorsionHandler(DifferentiableHandler, stock.ImproperTorsionHandler):
+    """``<ImproperTorsions>``; parameterizes like proper torsions, three rows per centre and periodicity, centre first."""
+
+
+class vdWHandler(DifferentiableHandler, stock.vdWHandler):
+    """``<vdW>``; parameterizes to ``epsilon`` (kJ/mol) and ``sigma`` (nm) per atom."""
+
+
+class ElectrostaticsHandler(DifferentiableHandler, stock.ElectrostaticsHandler):
+    """``<Electrostatics>``; parameterizes to the ``scale14`` of each 1-4 pair."""
+
+
+class LibraryChargeHandler(DifferentiableHandler, stock.LibraryChargeHandler):
+    """``<LibraryCharges>``; parameterizes to ``charge`` (e) per atom."""
+
+
+class ToolkitAM1BCCHandler(DifferentiableHandler, stock.ToolkitAM1BCCHandler):
+    """``<ToolkitAM1BCC>``; parameterizes to ``charge`` (e) per atom, constants."""
+
+
+class NAGLChargesHandler(DifferentiableHandler, stock.NAGLChargesHandler):
+    """``<NAGLCharges>``; parameterizes to ``charge`` (e) per atom, constants."""
+
+
+class ChargeIncrementModelHandler(DifferentiableHandler, stock.ChargeIncrementModelHandler):
+    """``<ChargeIncrementModel>``; parameterizes to ``charge`` (e) per atom: base charges plus increments."""
+
+
+class VirtualSiteHandler(DifferentiableHandler, stock.VirtualSiteHandler):
+    """``<VirtualSites>``; parameterizes to ``distance`` (nm), ``outOfPlaneAngle`` and ``inPlaneAngle`` (rad) per site."""
+
+    def find_matches(self, entity: Any, unique: bool = False) -> dict[tuple[int, ...], Any]:
+        """As upstream. Each list of matches also answers ``parameter_type``, which ``label_molecules`` asks for."""
+        found = super().find_matches(entity, unique=unique)
+        return {atoms: SiteMatches(matches) for atoms, matches in found.items()}
+
+
+class GBSAHandler(DifferentiableHandler, stock.GBSAHandler):
+    """``<GBSA>``; parameterizes to ``radius`` (nm) and ``scale`` per atom."""
+
+
+class SiteMatches(list):
+    """The matches of one parent atom; ``label_molecules`` treats it as a single match of our handler class."""
+
+    @property
+    def parameter_type(self) -> list[Any]:
+        """The parameter of each match."""
+        return [match.parameter_type for match in self]
+
+
+HANDLERS: dict[str, type] = {
+    cls._TAGNAME: cls
+    for cls in (
+        ConstraintHandler,
+        BondHandler,
+        AngleHandler,
+        ProperTorsionHandler,
+        ImproperTorsionHandler,
+        vdWHandler,
+        ElectrostaticsHandler,
+        LibraryChargeHandler,
+        ToolkitAM1BCCHandler,
+        NAGLChargesHandler,
+        ChargeIncrementModelHandler,
+        VirtualSiteHandler,
+        GBSAHandler,
+    )
+}
+"""Our handler classes by SMIRNOFF tag."""
+
+for _cls in HANDLERS.values():
+    register_swap(_cls, getattr(stock, _cls.__name__))

@@ -1,0 +1,152 @@
+"""What our handlers add to the stock ones: parameters as an array, and a traceable parameterize."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+    from openff_diffsystem.assignment import Assignment
+    from openff_diffsystem.layout import SectionLayout
+
+MoleculeLike = Any
+"""A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens."""
+
+
+class DifferentiableHandler:
+    """Mixed into every handler class of this package.
+
+    ``params`` is the handler's part of the flat vector of :class:`~openff_diffsystem.ForceFieldParameters`.
+    """
+
+    @property
+    def params(self) -> jax.Array:
+        """The numbers of the section, ``(n_values,)``, MD units. Setting it updates the handler's parameters.
+
+        Raises
+        ------
+        ParameterMismatchError
+            When set to an array of another shape.
+        NonFiniteParameterError
+            When set to NaN or infinity.
+        """
+        import jax.numpy as jnp
+
+        from openff_diffsystem.layout import read_handlers
+
+        return jnp.asarray(read_handlers([self])[1])
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        from openff_diffsystem.layout import write_handlers
+
+        write_handlers([self], values)
+
+    @property
+    def param_names(self) -> tuple[str, ...]:
+        """One name per component of ``params``, ``ID/ATTRIBUTE``; the SMIRKS where there is no id."""
+        return tuple(label.split("/", 1)[1] for label in self._layout().labels)
+
+    @property
+    def param_units(self) -> tuple[str, ...]:
+        """The unit of each component of ``params``."""
+        return tuple(component.unit for component in self._layout().components)
+
+    @property
+    def smirks(self) -> tuple[str, ...]:
+        """The SMIRKS of each parameter of the section, in order."""
+        return tuple(parameter.smirks for parameter in self.parameters)  # type: ignore[attr-defined]
+
+    def parameterize(self, molecule: MoleculeLike, **options: Any) -> tuple[jax.Array, np.ndarray]:
+        """:meth:`partial_parameterize` with the handler's own parameters."""
+        return self.partial_parameterize(self.params, molecule, **options)
+
+    def partial_parameterize(
+        self, params: Any, molecule: MoleculeLike, **options: Any
+    ) -> tuple[jax.Array, np.ndarray]:
+        """Parameters of every term of a molecule, as a function of ``params``.
+
+        ``jax.vjp(lambda p: handler.partial_parameterize(p, molecule), handler.params, has_aux=True)`` gives the
+        pullback, and jit, jvp and higher derivatives work likewise. Matching is done once per molecule and
+        set of SMIRKS, never again because a number changed.
+
+        Parameters
+        ----------
+        params
+            ``(n_values,)``, MD units, as in ``params``; may be traced.
+        molecule
+            A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens.
+        **options
+            ``bonds`` for Constraints without a distance: the ``BondHandler`` that gives it.
+            ``partial_bond_orders_from_molecules`` for Bonds and ProperTorsions that are interpolated.
+
+        Returns
+        -------
+        params
+            ``(n_terms, n_columns)``; the class docstring names the columns. ``(0, n_columns)`` if there is no term.
+        idxs
+            ``(n_terms, n_atoms_per_term)``, int32, C-contiguous, not traced.
+
+        Raises
+        ------
+        UnassignedParameterError
+            If an atom, bond, angle or proper torsion has no parameter; the message names the atoms.
+        ParameterMismatchError
+            If ``params`` has the wrong shape.
+        """
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+
+        from openff_diffsystem.exceptions import ParameterMismatchError
+
+        matched = self._match(molecule, options)
+        if jnp.shape(params) != (matched.n_params,):
+            raise ParameterMismatchError(
+                f"{self.TAGNAME}.params must have shape ({matched.n_params},), got {jnp.shape(params)}"  # type: ignore[attr-defined]
+            )
+        shape = (len(matched.indices), matched.n_columns)
+        if isinstance(params, jax.core.Tracer):
+            return matched.assignment(params).reshape(shape), matched.indices
+        # nothing to trace: a gather in NumPy takes microseconds where op-by-op jax takes milliseconds
+        params = np.asarray(params, dtype=jnp.result_type(float, params))
+        return jnp.asarray(matched.assignment(params).reshape(shape)), matched.indices
+
+    def _layout(self) -> Any:
+        from openff_diffsystem.layout import read_handlers
+
+        return read_handlers([self])[0]
+
+    def _match(self, molecule: MoleculeLike, options: dict[str, Any]) -> _Matched:
+        from openff_diffsystem.chemistry.molecule import as_molecule
+        from openff_diffsystem.handlers._matching import match_molecule, matching_key
+
+        molecule = as_molecule(molecule)
+        cache = _CACHES.setdefault(self, OrderedDict())
+        key = matching_key(self, molecule, options)
+        if key is None:
+            return match_molecule(self, molecule, options)
+        if key not in cache:
+            cache[key] = match_molecule(self, molecule, options)
+            if len(cache) > _MAX_MOLECULES:
+                cache.popitem(last=False)
+        return cache[key]
+
+
+class _Matched:
+    """The terms of one molecule under one handler."""
+
+    def __init__(self, indices: np.ndarray, assignment: Assignment, n_columns: int, n_params: int) -> None:
+        self.indices = indices
+        self.assignment = assignment
+        self.n_columns = n_columns
+        self.n_params = n_params
+
+
+_MAX_MOLECULES = 4096
+_CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Any, _Matched]] = WeakKeyDictionary()
+"""Kept outside the handlers: what they hold is copied, pickled, hashed and shared with their stock views."""

@@ -1,0 +1,171 @@
+"""What lets our handlers stand in for the stock ones. The only module that touches upstream code.
+
+Two things are wrapped, and both are inert for stock handlers:
+
+* ``ForceField._register_parameter_handler_classes`` refuses two classes for one tag. The wrapper lets a
+  subclass take the place of its parent with the same ``_TAGNAME``. This could be a patch of
+  openff-toolkit: "a plugin may specialise a built-in handler".
+* The ``create`` class methods of Interchange's SMIRNOFF collections compare exact types
+  (``type(handler) in allowed_parameter_handlers()``, ``type(p) is ConstraintHandler``). The wrapper hands
+  them a view: an object of the exact stock type that shares the state of our handler. As a patch of
+  openff-interchange this would be ``isinstance``.
+
+openff-interchange takes 0.4 s to import, so its modules are wrapped when somebody imports them, and at
+once if somebody already has.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Any
+
+from openff.toolkit.typing.engines.smirnoff.forcefield import ForceField
+
+from openff_diffsystem.exceptions import UpstreamChangedError
+
+_STOCK_TYPES: dict[type, type] = {}
+"""Our handler class -> the stock class that it takes the place of."""
+
+_COLLECTION_METHODS = {
+    "openff.interchange.smirnoff._base": {"SMIRNOFFCollection": ("create",)},
+    "openff.interchange.smirnoff._valence": {
+        "SMIRNOFFBondCollection": ("create",),
+        "SMIRNOFFConstraintCollection": ("create", "store_constraints"),
+        "SMIRNOFFProperTorsionCollection": ("create",),
+    },
+    "openff.interchange.smirnoff._nonbonded": {
+        "SMIRNOFFvdWCollection": ("create",),
+        "SMIRNOFFElectrostaticsCollection": ("create", "store_matches"),
+    },
+    "openff.interchange.smirnoff._gbsa": {"SMIRNOFFGBSACollection": ("create",)},
+}
+"""Methods of Interchange whose ``parameter_handler(s)`` argument is compared by exact type."""
+
+
+def register_swap(ours: type, stock: type) -> None:
+    """Declare that handler class ``ours`` stands in for ``stock``."""
+    _STOCK_TYPES[ours] = stock
+
+
+def as_stock(handler: Any) -> Any:
+    """A view of one of our handlers as its stock type, sharing its state; anything else as it is."""
+    if isinstance(handler, list) and any(type(one) in _STOCK_TYPES for one in handler):
+        return [as_stock(one) for one in handler]
+    stock = _STOCK_TYPES.get(type(handler))
+    if stock is None:
+        return handler
+    view = object.__new__(stock)
+    view.__dict__ = handler.__dict__
+    return view
+
+
+def install() -> None:
+    """Wrap the toolkit now, and Interchange now or when it is imported. Calling it again does nothing."""
+    register = _upstream(ForceField, "_register_parameter_handler_classes")
+    if not hasattr(register, "_diffsystem"):
+        ForceField._register_parameter_handler_classes = _specialise(register)  # type: ignore[method-assign]
+    if not any(isinstance(finder, _InterchangeFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _InterchangeFinder())
+    for name in _COLLECTION_METHODS:
+        if name in sys.modules:
+            _wrap_collections(sys.modules[name])
+
+
+def _specialise(register: Callable) -> Callable:
+    @functools.wraps(register)
+    def wrapper(self: Any, parameter_handler_classes: list[type]) -> None:
+        return register(self, _replace_parents(parameter_handler_classes))
+
+    wrapper._diffsystem = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _replace_parents(classes: list[type]) -> list[type]:
+    """Put each class that specialises another one of the list, under the same tag, in the place of that one."""
+    parents = {
+        ours: stock
+        for ours in classes
+        if (stock := _STOCK_TYPES.get(ours)) is not None and stock in classes
+    }
+    replacement = {stock: ours for ours, stock in parents.items()}
+    return [replacement.get(cls, cls) for cls in classes if cls not in parents]
+
+
+def _wrap_collections(module: ModuleType) -> None:
+    for class_name, methods in _COLLECTION_METHODS[module.__name__].items():
+        cls = _upstream(module, class_name)
+        for name in methods:
+            method = cls.__dict__.get(name)
+            if method is None:
+                raise UpstreamChangedError(_changed(f"{module.__name__}.{class_name}.{name}"))
+            function = method.__func__ if isinstance(method, classmethod) else method
+            if hasattr(function, "_diffsystem"):
+                continue
+            wrapped = _with_stock_handlers(function)
+            setattr(cls, name, classmethod(wrapped) if isinstance(method, classmethod) else wrapped)
+
+
+def _with_stock_handlers(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*map(as_stock, args), **{name: as_stock(value) for name, value in kwargs.items()})
+
+    wrapper._diffsystem = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+class _InterchangeFinder(importlib.abc.MetaPathFinder):
+    """Finds Interchange's modules where they always were, and wraps their collections once they have run."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname not in _COLLECTION_METHODS:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _WrappingLoader(spec.loader)
+        return spec
+
+
+class _WrappingLoader(importlib.abc.Loader):
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        _wrap_collections(module)
+
+
+def _upstream(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError as error:
+        raise UpstreamChangedError(_changed(f"{owner.__name__}.{name}")) from error
+
+
+def _changed(what: str) -> str:
+    return (
+        f"openff_diffsystem cannot stand in for the stock handlers: {what} is not there. Tested with "
+        f"openff-toolkit 0.18 and openff-interchange 0.5.2 and 0.5.3; installed are openff-toolkit "
+        f"{_installed('openff-toolkit')} and openff-interchange {_installed('openff-interchange')}."
+    )
+
+
+def _installed(name: str) -> str:
+    for distribution in (name, f"acellera-{name}"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "unknown"

@@ -1,0 +1,1 @@
+"""Energies: pure functions of positions and parameters, nm and kJ/mol."""

@@ -1,0 +1,76 @@
+"""Positions of virtual sites, functions of their atoms and of their own parameters.
+
+The local frames are those of the SMIRNOFF specification ("VirtualSites") as openff-interchange hands
+them to OpenMM's ``LocalCoordinatesSite``: the origin is the parent atom, x points along the weighted
+sum of the orientation atoms, z is normal to x and the y direction.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.chemistry.virtual_sites import SITE_TYPES
+from openff_diffsystem.potentials.geometry import norm
+
+_X_WEIGHTS = {
+    "BondCharge": (-1.0, 1.0, 0.0, 0.0),
+    "MonovalentLonePair": (-1.0, 1.0, 0.0, 0.0),
+    "DivalentLonePair": (-1.0, 0.5, 0.5, 0.0),
+    "TrivalentLonePair": (-1.0, 1 / 3, 1 / 3, 1 / 3),
+}
+_Y_WEIGHTS = {
+    "BondCharge": (-1.0, 1.0, 0.0, 0.0),
+    "MonovalentLonePair": (-1.0, 0.0, 1.0, 0.0),
+    "DivalentLonePair": (-1.0, 1.0, 0.0, 0.0),
+    "TrivalentLonePair": (-1.0, 1.0, 0.0, 0.0),
+}
+# MonovalentLonePair measures the in-plane angle from +x; the other types point away from their neighbours, along -x.
+_IN_PLANE_SIGN = {"BondCharge": -1.0, "MonovalentLonePair": 1.0, "DivalentLonePair": -1.0, "TrivalentLonePair": -1.0}
+
+_X = np.array([_X_WEIGHTS[name] for name in SITE_TYPES])
+_Y = np.array([_Y_WEIGHTS[name] for name in SITE_TYPES])
+_SIGN = np.array([_IN_PLANE_SIGN[name] for name in SITE_TYPES])
+
+
+def place_sites(positions: jax.Array, atoms: jax.Array, types: jax.Array, parameters: jax.Array) -> jax.Array:
+    """Positions of virtual sites.
+
+    Parameters
+    ----------
+    positions
+        ``(n_atoms, 3)``, nm.
+    atoms
+        ``(n_sites, 4)``, int32: orientation atoms, the parent first; -1 where a type has fewer.
+    types
+        ``(n_sites,)``, int32: positions in ``SITE_TYPES``.
+    parameters
+        ``(n_sites, 3)``: distance (nm), out-of-plane and in-plane angle (rad), zero where a type has none.
+
+    Returns
+    -------
+    jax.Array
+        ``(n_sites, 3)``, nm.
+    """
+    dtype = positions.dtype
+    corners = positions[jnp.maximum(atoms, 0)]
+    x = _unit(jnp.einsum("si,sid->sd", jnp.asarray(_X, dtype)[types], corners))
+    z = _unit(jnp.cross(x, jnp.einsum("si,sid->sd", jnp.asarray(_Y, dtype)[types], corners)))
+    y = jnp.cross(z, x)
+    distance, out_of_plane, in_plane = parameters[:, 0], parameters[:, 1], parameters[:, 2]
+    flat = jnp.cos(out_of_plane)
+    local = (
+        jnp.asarray(_SIGN, dtype)[types] * jnp.cos(in_plane) * flat,
+        jnp.sin(in_plane) * flat,
+        jnp.sin(out_of_plane),
+    )
+    offset = sum(part[:, None] * axis for part, axis in zip(local, (x, y, z), strict=True))
+    return corners[:, 0] + distance[:, None] * offset
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    length = norm(vectors)
+    # Rounding leaves a tiny vector where x and y are parallel; such a frame has no z axis.
+    flat = length <= 1e-12
+    return jnp.where(flat[:, None], 0.0, vectors) / jnp.where(flat, 1.0, length)[:, None]

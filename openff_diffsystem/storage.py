@@ -1,0 +1,136 @@
+"""Saving and loading systems: one NumPy archive, arrays and a JSON header, no pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.assignment import Assignment
+from openff_diffsystem.exceptions import CorruptFileError
+from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
+from openff_diffsystem.parameters import ForceFieldParameters
+from openff_diffsystem.system import DiffSystem
+from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout
+
+_FORMAT = "openff-diffsystem"
+_VERSION = 1
+
+
+def save_system(system: DiffSystem, path: str | os.PathLike[str]) -> None:
+    """Write a system to ``path``. The file is written beside it and moved into place, so it is never half there."""
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "parameters": [_section_to_json(s) for s in system.parameter_layout.sections.values()],
+        "sections": {tag: dataclasses.asdict(blocks) for tag, blocks in system.system_layout.sections.items()},
+        "settings": [[*key, position] for key, position in system.system_layout.settings.items()],
+        "molecules": system.molecules,
+        "n_atoms": system.n_atoms,
+        "n_particles": system.n_particles,
+    }
+    arrays: dict[str, Any] = {
+        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "theta": np.asarray(system.force_field_parameters.vector),
+        "excluded_pairs": system.excluded_pairs,
+        "pairs_14": system.pairs_14,
+        "particle_order": system.system_layout.particle_order,
+        "positions": system.positions,
+        "box_vectors": system.box_vectors,
+    }
+    for f in dataclasses.fields(Assignment):
+        arrays[f"assignment/{f.name}"] = getattr(system.assignment_map, f.name)
+    for section, indices in system.term_indices.items():
+        arrays[f"indices/{section}"] = indices
+        for name, values in system.term_static[section].items():
+            arrays[f"static/{section}/{name}"] = values
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_system(path: str | os.PathLike[str]) -> DiffSystem:
+    """Read a system written by :func:`save_system`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CorruptFileError
+        If the file is damaged or was not written by this package.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays["header"].tobytes())
+        if header["format"] != _FORMAT or header["version"] != _VERSION:
+            raise CorruptFileError(f"{path} is version {header['version']} of {header['format']}, not {_VERSION}")
+        return _restore(header, arrays)
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError | CorruptFileError):
+            raise
+        raise CorruptFileError(f"{path} is damaged or was not written by openff_diffsystem: {error}") from error
+
+
+def _restore(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DiffSystem:
+    layout = ParameterLayout([_section_from_json(section) for section in header["parameters"]])
+    sections = {
+        tag: SectionBlocks(tuple(b["columns"]), b["start"], tuple(map(tuple, b["blocks"])))
+        for tag, b in header["sections"].items()
+    }
+    settings = {(tag, name): position for tag, name, position in header["settings"]}
+    static: dict[str, dict[str, np.ndarray]] = {section: {} for section in sections}
+    for name, values in arrays.items():
+        if name.startswith("static/"):
+            _, section, key = name.split("/")
+            static[section][key] = values
+    if arrays["theta"].shape != (layout.size,):
+        raise CorruptFileError(f"{arrays['theta'].size} values for {layout.size} parameters")
+    return DiffSystem(
+        force_field_parameters=ForceFieldParameters(jnp.asarray(arrays["theta"]), layout),
+        assignment_map=Assignment(
+            **{f.name: arrays[f"assignment/{f.name}"] for f in dataclasses.fields(Assignment)}
+        ),
+        system_layout=SystemLayout(sections, settings, arrays.get("particle_order")),
+        term_indices={section: arrays[f"indices/{section}"] for section in sections},
+        term_static=static,
+        excluded_pairs=arrays["excluded_pairs"],
+        pairs_14=arrays["pairs_14"],
+        n_atoms=header["n_atoms"],
+        n_particles=header["n_particles"],
+        positions=arrays.get("positions"),
+        box_vectors=arrays.get("box_vectors"),
+        molecules=tuple((smiles, copies) for smiles, copies in header["molecules"]),
+    )
+
+
+def _section_to_json(section: SectionLayout) -> dict[str, Any]:
+    return {
+        "tag": section.tag,
+        "smirks": section.smirks,
+        "ids": section.ids,
+        "columns": [[list(c.attribute), c.unit, c.rows, c.start] for c in section.columns.values()],
+    }
+
+
+def _section_from_json(section: dict[str, Any]) -> SectionLayout:
+    columns = [
+        Column(NumericAttribute(*attribute), unit, None if rows is None else tuple(rows), start)
+        for attribute, unit, rows, start in section["columns"]
+    ]
+    return SectionLayout(
+        section["tag"], tuple(section["smirks"]), tuple(section["ids"]), {c.name: c for c in columns}
+    )

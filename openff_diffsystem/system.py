@@ -1,0 +1,471 @@
+"""DiffSystem: a force field applied to a topology, ready for derivatives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.sparse import csr_array
+
+from openff_diffsystem.assignment import Assignment
+from openff_diffsystem.exceptions import (
+    ParameterMismatchError,
+    PositionsError,
+    UnsupportedForceFieldError,
+    UnsupportedInputError,
+)
+from openff_diffsystem.layout import ParameterLayout
+from openff_diffsystem.parameters import ForceFieldParameters, as_vector
+from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies
+from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
+from openff_diffsystem.units import nanometers
+
+Potential = Callable[..., jax.Array]
+
+
+@dataclass(eq=False)
+class DiffSystem:
+    """A force field applied to a topology: indices and weights, once, and pure functions of arrays from then on.
+
+    Make one with :meth:`from_smirnoff` or :meth:`from_interchange`.
+
+    Attributes
+    ----------
+    force_field_parameters
+        The numbers of the force field at the time, the theta that the methods below take.
+    assignment_map
+        The map from theta to the values of the system's unique molecules.
+    system_layout
+        Which of these values stands where.
+    term_indices, term_static
+        By section: particle indices ``(n_terms, n_atoms_per_term)``, int32, and integers that are not differentiated.
+    excluded_pairs, pairs_14
+        ``(n, 2)``, int32: pairs that do not interact, and pairs with the 1-4 scales.
+    n_atoms, n_particles
+        Particles are the atoms, in topology order, and then the virtual sites.
+    positions
+        ``(n_atoms, 3)``, nm, if the topology or the caller gave any.
+    box_vectors
+        ``(3, 3)``, nm, if the topology or the caller gave any.
+    molecules
+        Mapped SMILES and number of copies of each unique molecule.
+    """
+
+    force_field_parameters: ForceFieldParameters
+    assignment_map: Assignment
+    system_layout: SystemLayout
+    term_indices: dict[str, np.ndarray]
+    term_static: dict[str, dict[str, np.ndarray]]
+    excluded_pairs: np.ndarray
+    pairs_14: np.ndarray
+    n_atoms: int
+    n_particles: int
+    positions: np.ndarray | None = None
+    box_vectors: np.ndarray | None = None
+    molecules: tuple[tuple[str, int], ...] = ()
+    _interactions: dict[bool, Interactions] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def from_smirnoff(
+        cls,
+        force_field: Any,
+        topology: Any,
+        box: Any = None,
+        positions: Any = None,
+        charge_from_molecules: Sequence[Any] | None = None,
+        partial_bond_orders_from_molecules: Sequence[Any] | None = None,
+        allow_nonintegral_charges: bool = False,
+    ) -> DiffSystem:
+        """Assign the parameters of a force field to a topology.
+
+        Chemistry is done once per unique molecule; copies cost array filling. The arguments are those of
+        ``Interchange.from_smirnoff``.
+
+        Parameters
+        ----------
+        force_field
+            ``ForceField``, swapped or stock.
+        topology
+            ``Topology``, ``Molecule`` or list of ``Molecule``.
+        box
+            Box vectors, ``(3, 3)``, a ``Quantity`` or nm; by default those of the topology.
+        positions
+            ``(n_atoms, 3)``, a ``Quantity`` or nm; by default the first conformer of each molecule, if all have one.
+        charge_from_molecules
+            Molecules whose partial charges are taken for isomorphic molecules of the topology.
+        partial_bond_orders_from_molecules
+            Likewise for fractional bond orders.
+        allow_nonintegral_charges
+            Accept molecules whose charges do not add up to their formal charge within 0.01 e.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If the force field holds something that cannot be represented.
+        UnassignedParameterError, ChargeAssignmentError
+            If a term or an atom gets no parameter; the message names the atoms.
+        """
+        from openff_diffsystem.chemistry.build import Options, assemble
+
+        theta = ForceFieldParameters.from_force_field(force_field)
+        handlers = {tag: force_field.get_parameter_handler(tag) for tag in force_field.registered_parameter_handlers}
+        assembled = assemble(
+            handlers,
+            theta.layout,
+            np.asarray(theta.vector, dtype=float),
+            topology,
+            Options(charge_from_molecules, partial_bond_orders_from_molecules, allow_nonintegral_charges),
+        )
+        if box is None:
+            box = getattr(topology, "box_vectors", None)
+        if positions is None:
+            positions = _first_conformers(topology)
+        order = assembled.particle_order
+        layout = SystemLayout(
+            {tag: SectionBlocks(*blocks) for tag, blocks in assembled.blocks.items()},
+            assembled.settings,
+            None if np.array_equal(order, np.arange(len(order))) else order.astype(np.int32),
+        )
+        return cls(
+            force_field_parameters=theta,
+            assignment_map=assembled.assignment,
+            system_layout=layout,
+            term_indices=assembled.indices,
+            term_static=assembled.static,
+            excluded_pairs=assembled.excluded,
+            pairs_14=assembled.scaled_14,
+            n_atoms=assembled.n_atoms,
+            n_particles=assembled.n_particles,
+            positions=nanometers(positions, "positions", (assembled.n_atoms, 3)),
+            box_vectors=_box(box),
+            molecules=tuple(
+                (s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species
+            ),
+        )
+
+    @property
+    def parameter_layout(self) -> ParameterLayout:
+        """Which number of theta stands where."""
+        return self.force_field_parameters.layout
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections that have terms in this system."""
+        return tuple(self.system_layout.sections)
+
+    def parameterize(self, theta: Any = None) -> SystemParameters:
+        """Apply the assignments: force-field parameters to system parameters.
+
+        Pure, compiled, and differentiable to any order in forward and reverse mode.
+
+        Parameters
+        ----------
+        theta
+            :class:`ForceFieldParameters`, a selection of them, or the flat vector, ``(n_values,)``, MD units.
+            By default the force field's own values.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If theta belongs to another force field or has the wrong shape.
+        """
+        vector = self._vector(theta)
+        return SystemParameters(_apply(self._assignment_arrays, vector), self.system_layout)
+
+    def assignment(self, section: str) -> SectionAssignment:
+        """The assignment of one section: indices, weights and, on request, the parameter matrix."""
+        where = self._section(section)
+        values = slice(where.start, where.start + where.n_values)
+        return SectionAssignment(self, section, values)
+
+    def indices(self, section: str) -> np.ndarray:
+        """Particle indices of the terms of a section, ``(n_terms, n_atoms_per_term)``, int32, C-contiguous."""
+        self._section(section)
+        return self.term_indices[section]
+
+    def to_jax_potential(self, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> Potential:
+        """The potential energy of the isolated molecules, as a function for jax.
+
+        Every pair of particles interacts without cutoff, as with ``Interchange.to_openmm()`` of a system
+        without box.
+
+        Parameters
+        ----------
+        chunk_size
+            Conformers evaluated at once when positions are a stack.
+        add_constrained_forces
+            Count bonds and angles that constraints fix. Like ``Interchange.to_openmm``, they are left out by default.
+
+        Returns
+        -------
+        callable
+            ``potential(positions, theta, box_vectors=None)``, kJ/mol: a scalar for positions ``(n_atoms, 3)`` or
+            ``(n_particles, 3)``, nm, and ``(n_conformers,)`` for ``(n_conformers, n, 3)``.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If the system holds interactions that this potential does not cover.
+        """
+        interactions = self.interactions(add_constrained_forces)
+
+        def potential(positions: Any, theta: Any, box_vectors: Any = None) -> jax.Array:
+            if box_vectors is not None:
+                raise UnsupportedInputError("this potential is for isolated molecules; call it without box_vectors")
+            positions = self._positions(positions)
+            vector = self._vector(theta)
+            arguments = (self._assignment_arrays, interactions, self.system_layout, positions, vector)
+            if positions.ndim == 2:
+                return _energy(*arguments)
+            return _energies(*arguments, chunk_size)
+
+        return potential
+
+    def energy_terms(
+        self, positions: Any = None, theta: Any = None, *, add_constrained_forces: bool = False
+    ) -> dict[str, jax.Array]:
+        """Energies by section, scalars in kJ/mol; 1-4 interactions count in ``vdW`` and ``Electrostatics``.
+
+        Parameters
+        ----------
+        positions
+            ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; by default the system's own.
+        theta
+            As for :meth:`parameterize`.
+        """
+        interactions = self.interactions(add_constrained_forces)
+        return _section_energies(
+            self._assignment_arrays, interactions, self.system_layout, self._positions(positions), self._vector(theta)
+        )
+
+    def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
+        """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
+        return complete_positions(self.interactions(), self._positions(positions), self.parameterize(theta))
+
+    def interactions(self, add_constrained_forces: bool = False) -> Interactions:
+        """The integer arrays of the energy function.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If the force field has a section that contributes energy and is not covered in vacuum.
+        """
+        if "GBSA" in self.system_layout.sections:
+            raise UnsupportedForceFieldError(
+                "the potential covers no implicit solvent; deregister the section GBSA to get vacuum energies"
+            )
+        if add_constrained_forces not in self._interactions:
+            self._interactions[add_constrained_forces] = _interactions(self, add_constrained_forces)
+        return self._interactions[add_constrained_forces]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the system as a NumPy archive (no pickle). The file appears whole or not at all."""
+        from openff_diffsystem.storage import save_system
+
+        save_system(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DiffSystem:
+        """Read a system written by :meth:`save`.
+
+        Raises
+        ------
+        CorruptFileError
+            If the file is damaged or was not written by this package.
+        """
+        from openff_diffsystem.storage import load_system
+
+        return load_system(path)
+
+    @cached_property
+    def _assignment_arrays(self) -> tuple[jax.Array, ...]:
+        a = self.assignment_map
+        # concrete also when first needed inside a trace, so that what is cached is never a tracer
+        with jax.ensure_compile_time_eval():
+            return tuple(
+                jnp.asarray(array)
+                for array in (a.source, a.weight, a.offset, a.further_row, a.further_source, a.further_weight)
+            )
+
+    def _section(self, section: str) -> SectionBlocks:
+        if section not in self.system_layout.sections:
+            raise ParameterMismatchError(f"no section {section!r} in this system; there are {', '.join(self.sections)}")
+        return self.system_layout.sections[section]
+
+    def _vector(self, theta: Any) -> jax.Array:
+        return as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
+
+    def _positions(self, positions: Any) -> Any:
+        if positions is None:
+            if self.positions is None:
+                raise PositionsError("the system holds no positions; pass some")
+            positions = self.positions
+        if not isinstance(positions, jax.Array):
+            ndim = np.ndim(getattr(positions, "_value", positions))
+            positions = jnp.asarray(nanometers(positions, "positions", (None,) * (ndim - 2) + (None, 3)))
+        if positions.ndim not in (2, 3) or positions.shape[-2:] not in ((self.n_atoms, 3), (self.n_particles, 3)):
+            raise PositionsError(
+                f"positions must have shape ({self.n_atoms}, 3) or ({self.n_particles}, 3), "
+                f"or a stack of those, got {positions.shape}"
+            )
+        return positions
+
+    def __repr__(self) -> str:
+        n_molecules = sum(copies for _, copies in self.molecules)
+        return f"DiffSystem({n_molecules} molecules, {self.n_particles} particles, {self.system_layout!r})"
+
+
+@dataclass(frozen=True)
+class SectionAssignment:
+    """The assignment of one section: system parameters of its unique molecules as sums over theta.
+
+    Row ``i * n_columns + c`` is column ``c`` of term ``i``, unique molecules one after the other.
+    """
+
+    system: DiffSystem
+    section: str
+    values: slice
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the attributes of a term."""
+        return self.system.system_layout.sections[self.section].columns
+
+    @property
+    def indices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of each non-zero of the matrix, ``(n_nonzero,)``, int32."""
+        row, column, _ = self._entries()
+        return row, column
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The non-zeros of the matrix, ``(n_nonzero,)``."""
+        return self._entries()[2]
+
+    @property
+    def offset(self) -> np.ndarray:
+        """The constant part, ``(n_rows,)``, MD units."""
+        return self.system.assignment_map.offset[self.values]
+
+    def to_matrix(self) -> csr_array:
+        """The parameter matrix, ``(n_rows, n_values)``, sparse: system parameters are ``matrix @ theta + offset``."""
+        row, column, weight = self._entries()
+        shape = (self.values.stop - self.values.start, self.system.parameter_layout.size)
+        return csr_array((weight, (row, column)), shape=shape)
+
+    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        row, column, weight = self.system.assignment_map.entries()
+        mine = (row >= self.values.start) & (row < self.values.stop)
+        return row[mine] - self.values.start, column[mine], weight[mine]
+
+
+def _apply_arrays(arrays: tuple[jax.Array, ...], theta: jax.Array) -> jax.Array:
+    return Assignment(*arrays)(theta)  # type: ignore[arg-type]
+
+
+_apply = jax.jit(_apply_arrays)
+
+
+def _parameters(arrays: tuple[jax.Array, ...], layout: SystemLayout, theta: jax.Array) -> SystemParameters:
+    return SystemParameters(_apply_arrays(arrays, theta), layout)
+
+
+def _total(
+    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
+) -> jax.Array:
+    terms = term_energies(interactions, positions, _parameters(arrays, layout, theta))
+    return sum((jnp.sum(energies) for energies in terms.values()), start=jnp.zeros((), theta.dtype))
+
+
+@partial(jax.jit, static_argnames="layout")
+def _energy(
+    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
+) -> jax.Array:
+    return _total(arrays, interactions, layout, positions, theta)
+
+
+@partial(jax.jit, static_argnames=("layout", "chunk_size"))
+def _energies(
+    arrays: tuple,
+    interactions: Interactions,
+    layout: SystemLayout,
+    positions: jax.Array,
+    theta: jax.Array,
+    chunk_size: int,
+) -> jax.Array:
+    return jax.lax.map(
+        lambda one: _total(arrays, interactions, layout, one, theta),
+        positions,
+        batch_size=min(chunk_size, positions.shape[0]) or None,
+    )
+
+
+@partial(jax.jit, static_argnames="layout")
+def _section_energies(
+    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
+) -> dict[str, jax.Array]:
+    terms = term_energies(interactions, positions, _parameters(arrays, layout, theta))
+    return {section: jnp.sum(energies) for section, energies in terms.items()}
+
+
+def _interactions(system: DiffSystem, add_constrained_forces: bool) -> Interactions:
+    indices, static = system.term_indices, system.term_static
+    constrained = {tuple(sorted(pair)) for pair in indices.get("Constraints", np.empty((0, 2))).tolist()}
+    kept = {}
+    for section in ("Bonds", "Angles"):
+        if section not in indices:
+            continue
+        count = np.ones(len(indices[section]), dtype=bool)
+        if constrained and not add_constrained_forces:
+            for i, atoms in enumerate(indices[section].tolist()):
+                pairs = {tuple(sorted(pair)) for pair in ((a, b) for a in atoms for b in atoms if a < b)}
+                count[i] = not pairs <= constrained
+        kept[section] = count
+    sites = indices.get("VirtualSites", np.empty((0, 4), dtype=np.int32))
+    pairs, is_14 = _all_pairs(system)
+    with jax.ensure_compile_time_eval():
+        return jax.tree.map(
+            jnp.asarray,
+            Interactions(
+                indices={s: indices[s] for s in ("Bonds", "Angles", *_TORSIONS) if s in indices},
+                periodicity={s: static[s]["periodicity"] for s in _TORSIONS if s in indices},
+                kept=kept,
+                site_atoms=sites,
+                site_types=static["VirtualSites"]["type"] if "VirtualSites" in static else np.empty(0, dtype=np.int32),
+                pairs=pairs,
+                is_14=is_14,
+                n_atoms=system.n_atoms,
+            ),
+        )
+
+
+_TORSIONS = ("ProperTorsions", "ImproperTorsions")
+
+
+def _all_pairs(system: DiffSystem) -> tuple[np.ndarray, np.ndarray]:
+    """Every interacting pair, ``(n_pairs, 2)``, and whether it takes the 1-4 scales, ``(n_pairs,)``."""
+    n = system.n_particles
+    kind = np.ones((n, n), dtype=np.int8)
+    kind[tuple(system.pairs_14.T)] = 2
+    kind[tuple(system.excluded_pairs.T)] = 0
+    first, second = np.nonzero(np.triu(kind, k=1))
+    return np.stack([first, second], axis=1).astype(np.int32), kind[first, second] == 2
+
+
+def _first_conformers(topology: Any) -> np.ndarray | None:
+    molecules = getattr(topology, "molecules", topology if isinstance(topology, list | tuple) else [topology])
+    conformers = [m.conformers for m in molecules]
+    if not all(conformers):
+        return None
+    return np.concatenate([c[0].m_as("nanometer") for c in conformers])
+
+
+def _box(box: Any) -> np.ndarray | None:
+    array = nanometers(box, "box vectors", (3, 3) if np.ndim(getattr(box, "m", box)) == 2 else (3,))
+    return np.diag(array) if array is not None and array.ndim == 1 else array

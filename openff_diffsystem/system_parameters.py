@@ -1,0 +1,150 @@
+"""System parameters: force-field parameters as applied to one topology."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.exceptions import ParameterMismatchError
+
+
+@dataclass(frozen=True)
+class SectionBlocks:
+    """Where the terms of one section stand among the values of the unique molecules.
+
+    Attributes
+    ----------
+    columns
+        Names of the attributes of a term.
+    start
+        Position of the first value.
+    blocks
+        ``(n_terms, n_copies)`` of each unique molecule, in order.
+    """
+
+    columns: tuple[str, ...]
+    start: int
+    blocks: tuple[tuple[int, int], ...]
+
+    @property
+    def n_values(self) -> int:
+        return len(self.columns) * sum(n for n, _ in self.blocks)
+
+    @property
+    def n_terms(self) -> int:
+        return sum(n * copies for n, copies in self.blocks)
+
+
+class SystemLayout:
+    """The static description of system parameters. Hashable and comparable by content.
+
+    Attributes
+    ----------
+    sections
+        Terms by section. Per-particle sections are ``vdW``, ``Electrostatics`` and ``GBSA``.
+    settings
+        Position of each number that holds for a whole section, by ``(section, attribute)``.
+    size
+        Number of values: those of one copy of each unique molecule, and the settings.
+    particle_order
+        Row of each particle when the species are written one after the other, ``(n_particles,)``; ``None``
+        where that is the order of the topology already.
+    """
+
+    def __init__(
+        self,
+        sections: dict[str, SectionBlocks],
+        settings: dict[tuple[str, str], int],
+        particle_order: np.ndarray | None,
+    ) -> None:
+        self.sections = sections
+        self.settings = settings
+        self.size = sum(section.n_values for section in sections.values()) + len(settings)
+        self.particle_order = particle_order
+
+    @cached_property
+    def _digest(self) -> bytes:
+        digest = hashlib.sha256(repr((self.sections, self.settings)).encode())
+        if self.particle_order is not None:
+            digest.update(self.particle_order.tobytes())
+        return digest.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, SystemLayout) and self._digest == other._digest)
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __repr__(self) -> str:
+        return f"SystemLayout({', '.join(f'{s.n_terms} {name}' for name, s in self.sections.items())})"
+
+
+PER_PARTICLE = frozenset({"vdW", "Electrostatics", "GBSA"})
+"""Sections whose terms are the particles of the system, in topology order, sites after atoms."""
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["layout"])
+class SystemParameters:
+    """Force-field parameters as applied to one topology. A pytree with one leaf.
+
+    The leaf holds each unique molecule once; items expand it over the copies, so the adjoint sums over
+    copies before it scatters.
+
+    Attributes
+    ----------
+    values
+        ``(..., n_values)``, MD units: nm, kJ/mol, radian, e.
+    layout
+        Which value stands where. Static.
+    """
+
+    values: jax.Array
+    layout: SystemLayout
+
+    def __init__(self, values: Any, layout: SystemLayout) -> None:
+        self.values = values
+        self.layout = layout
+
+    def __getitem__(self, section: str) -> jax.Array:
+        """The terms of a section, ``(..., n_terms, n_columns)``, in the order of ``DiffSystem.indices(section)``."""
+        try:
+            where = self.layout.sections[section]
+        except KeyError:
+            raise ParameterMismatchError(
+                f"no section {section!r} in this system; there are {', '.join(self.layout.sections)}"
+            ) from None
+        batch = self.values.shape[:-1]
+        width = len(where.columns)
+        parts, start = [], where.start
+        for n_terms, copies in where.blocks:
+            part = self.values[..., start : start + n_terms * width].reshape(*batch, 1, n_terms, width)
+            start += n_terms * width
+            parts.append(jnp.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
+        terms = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-2)
+        if section in PER_PARTICLE and self.layout.particle_order is not None:
+            terms = terms[..., self.layout.particle_order, :]
+        return terms
+
+    def column(self, section: str, attribute: str) -> jax.Array:
+        """One attribute of the terms of a section, ``(..., n_terms)``."""
+        columns = self.layout.sections[section].columns if section in self.layout.sections else ()
+        if attribute not in columns:
+            raise ParameterMismatchError(f"{section} has no column {attribute!r}; there are {', '.join(columns)}")
+        return self[section][..., columns.index(attribute)]
+
+    def setting(self, section: str, attribute: str) -> jax.Array:
+        """A number that holds for a whole section, for example ``("vdW", "scale14")``."""
+        try:
+            return self.values[..., self.layout.settings[section, attribute]]
+        except KeyError:
+            named = ", ".join("/".join(key) for key in self.layout.settings)
+            raise ParameterMismatchError(f"no setting {section}/{attribute}; there are {named}") from None
+
+    def __repr__(self) -> str:
+        return f"SystemParameters({self.layout!r})"
