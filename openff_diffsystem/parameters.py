@@ -15,6 +15,7 @@ import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
 from openff_diffsystem.layout import ParameterLayout, read_handlers, write_handlers
+from openff_diffsystem.static import StaticArray
 from openff_diffsystem.table import ParameterTable
 
 
@@ -189,13 +190,14 @@ class Selection:
         self.layout = layout
         self.positions = positions
         self.frozen = frozen
-        self._content = (layout, positions.tobytes(), frozen.tobytes(), str(frozen.dtype))
+        self._content = (layout, StaticArray(positions), StaticArray(frozen))
+        self._hash = hash(self._content)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Selection) and self._content == other._content)
 
     def __hash__(self) -> int:
-        return hash(self._content)
+        return self._hash
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["vector"], meta_fields=["selection"])

@@ -17,6 +17,7 @@ from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.exceptions import CorruptFileError
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.parameters import ForceFieldParameters
+from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout
 
@@ -36,12 +37,13 @@ def save_system(system: DiffSystem, path: str | os.PathLike[str]) -> None:
         "n_atoms": system.n_atoms,
         "n_particles": system.n_particles,
     }
+    order = system.system_layout.particle_order
     arrays: dict[str, Any] = {
         "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
         "theta": np.asarray(system.force_field_parameters.vector),
         "excluded_pairs": system.excluded_pairs,
         "pairs_14": system.pairs_14,
-        "particle_order": system.system_layout.particle_order,
+        "particle_order": None if order is None else order.array,
         "positions": system.positions,
         "box_vectors": system.box_vectors,
     }
@@ -104,7 +106,9 @@ def _restore(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DiffSyste
         assignment_map=Assignment(
             **{f.name: arrays[f"assignment/{f.name}"] for f in dataclasses.fields(Assignment)}
         ),
-        system_layout=SystemLayout(sections, settings, arrays.get("particle_order")),
+        system_layout=SystemLayout(
+            sections, settings, StaticArray(arrays["particle_order"]) if "particle_order" in arrays else None
+        ),
         term_indices={section: arrays[f"indices/{section}"] for section in sections},
         term_static=static,
         excluded_pairs=arrays["excluded_pairs"],

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,18 @@ from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.exceptions import (
     ParameterMismatchError,
     PositionsError,
-    UnsupportedForceFieldError,
     UnsupportedInputError,
 )
+from openff_diffsystem.interactions import vacuum_interactions
 from openff_diffsystem.layout import ParameterLayout
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
-from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies
+from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies, total_energy
+from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
 from openff_diffsystem.units import nanometers
+
+if TYPE_CHECKING:
+    from openff_diffsystem.batch import SystemBatch
 
 Potential = Callable[..., jax.Array]
 
@@ -130,7 +134,7 @@ class DiffSystem:
         layout = SystemLayout(
             {tag: SectionBlocks(*blocks) for tag, blocks in assembled.blocks.items()},
             assembled.settings,
-            None if np.array_equal(order, np.arange(len(order))) else order.astype(np.int32),
+            None if np.array_equal(order, np.arange(len(order))) else StaticArray(order.astype(np.int32)),
         )
         return cls(
             force_field_parameters=theta,
@@ -249,20 +253,32 @@ class DiffSystem:
         return complete_positions(self.interactions(), self._positions(positions), self.parameterize(theta))
 
     def interactions(self, add_constrained_forces: bool = False) -> Interactions:
-        """The integer arrays of the energy function.
+        """The integer arrays of the energy function, on the device.
 
         Raises
         ------
         UnsupportedForceFieldError
             If the force field has a section that contributes energy and is not covered in vacuum.
         """
-        if "GBSA" in self.system_layout.sections:
-            raise UnsupportedForceFieldError(
-                "the potential covers no implicit solvent; deregister the section GBSA to get vacuum energies"
-            )
         if add_constrained_forces not in self._interactions:
-            self._interactions[add_constrained_forces] = _interactions(self, add_constrained_forces)
+            host = vacuum_interactions(self, add_constrained_forces)
+            # concrete also when first needed inside a trace, so that what is cached is never a tracer
+            with jax.ensure_compile_time_eval():
+                self._interactions[add_constrained_forces] = jax.tree.map(jnp.asarray, host)
         return self._interactions[add_constrained_forces]
+
+    @staticmethod
+    def concatenate(systems: Sequence[DiffSystem], *, add_constrained_forces: bool = False) -> SystemBatch:
+        """Many systems of one force field as one object whose energies compile a handful of programs.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If the systems were made with different force fields.
+        """
+        from openff_diffsystem.batch import SystemBatch
+
+        return SystemBatch.from_systems(systems, add_constrained_forces=add_constrained_forces)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the system as a NumPy archive (no pickle). The file appears whole or not at all."""
@@ -286,7 +302,6 @@ class DiffSystem:
     @cached_property
     def _assignment_arrays(self) -> tuple[jax.Array, ...]:
         a = self.assignment_map
-        # concrete also when first needed inside a trace, so that what is cached is never a tracer
         with jax.ensure_compile_time_eval():
             return tuple(
                 jnp.asarray(array)
@@ -376,18 +391,11 @@ def _parameters(arrays: tuple[jax.Array, ...], layout: SystemLayout, theta: jax.
     return SystemParameters(_apply_arrays(arrays, theta), layout)
 
 
-def _total(
-    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
-) -> jax.Array:
-    terms = term_energies(interactions, positions, _parameters(arrays, layout, theta))
-    return sum((jnp.sum(energies) for energies in terms.values()), start=jnp.zeros((), theta.dtype))
-
-
 @partial(jax.jit, static_argnames="layout")
 def _energy(
     arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
 ) -> jax.Array:
-    return _total(arrays, interactions, layout, positions, theta)
+    return total_energy(interactions, positions, _parameters(arrays, layout, theta))
 
 
 @partial(jax.jit, static_argnames=("layout", "chunk_size"))
@@ -399,8 +407,9 @@ def _energies(
     theta: jax.Array,
     chunk_size: int,
 ) -> jax.Array:
+    parameters = _parameters(arrays, layout, theta)
     return jax.lax.map(
-        lambda one: _total(arrays, interactions, layout, one, theta),
+        lambda one: total_energy(interactions, one, parameters),
         positions,
         batch_size=min(chunk_size, positions.shape[0]) or None,
     )
@@ -412,50 +421,6 @@ def _section_energies(
 ) -> dict[str, jax.Array]:
     terms = term_energies(interactions, positions, _parameters(arrays, layout, theta))
     return {section: jnp.sum(energies) for section, energies in terms.items()}
-
-
-def _interactions(system: DiffSystem, add_constrained_forces: bool) -> Interactions:
-    indices, static = system.term_indices, system.term_static
-    constrained = {tuple(sorted(pair)) for pair in indices.get("Constraints", np.empty((0, 2))).tolist()}
-    kept = {}
-    for section in ("Bonds", "Angles"):
-        if section not in indices:
-            continue
-        count = np.ones(len(indices[section]), dtype=bool)
-        if constrained and not add_constrained_forces:
-            for i, atoms in enumerate(indices[section].tolist()):
-                pairs = {tuple(sorted(pair)) for pair in ((a, b) for a in atoms for b in atoms if a < b)}
-                count[i] = not pairs <= constrained
-        kept[section] = count
-    sites = indices.get("VirtualSites", np.empty((0, 4), dtype=np.int32))
-    pairs, is_14 = _all_pairs(system)
-    with jax.ensure_compile_time_eval():
-        return jax.tree.map(
-            jnp.asarray,
-            Interactions(
-                indices={s: indices[s] for s in ("Bonds", "Angles", *_TORSIONS) if s in indices},
-                periodicity={s: static[s]["periodicity"] for s in _TORSIONS if s in indices},
-                kept=kept,
-                site_atoms=sites,
-                site_types=static["VirtualSites"]["type"] if "VirtualSites" in static else np.empty(0, dtype=np.int32),
-                pairs=pairs,
-                is_14=is_14,
-                n_atoms=system.n_atoms,
-            ),
-        )
-
-
-_TORSIONS = ("ProperTorsions", "ImproperTorsions")
-
-
-def _all_pairs(system: DiffSystem) -> tuple[np.ndarray, np.ndarray]:
-    """Every interacting pair, ``(n_pairs, 2)``, and whether it takes the 1-4 scales, ``(n_pairs,)``."""
-    n = system.n_particles
-    kind = np.ones((n, n), dtype=np.int8)
-    kind[tuple(system.pairs_14.T)] = 2
-    kind[tuple(system.excluded_pairs.T)] = 0
-    first, second = np.nonzero(np.triu(kind, k=1))
-    return np.stack([first, second], axis=1).astype(np.int32), kind[first, second] == 2
 
 
 def _first_conformers(topology: Any) -> np.ndarray | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.static import StaticArray
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SystemLayout:
         self,
         sections: dict[str, SectionBlocks],
         settings: dict[tuple[str, str], int],
-        particle_order: np.ndarray | None,
+        particle_order: StaticArray | None,
     ) -> None:
         self.sections = sections
         self.settings = settings
@@ -69,17 +69,18 @@ class SystemLayout:
         self.particle_order = particle_order
 
     @cached_property
-    def _digest(self) -> bytes:
-        digest = hashlib.sha256(repr((self.sections, self.settings)).encode())
-        if self.particle_order is not None:
-            digest.update(self.particle_order.tobytes())
-        return digest.digest()
+    def _content(self) -> tuple:
+        return tuple(self.sections.items()), tuple(self.settings.items()), self.particle_order
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._content)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, SystemLayout) and self._digest == other._digest)
+        return self is other or (isinstance(other, SystemLayout) and self._content == other._content)
 
     def __hash__(self) -> int:
-        return hash(self._digest)
+        return self._hash
 
     def __repr__(self) -> str:
         return f"SystemLayout({', '.join(f'{s.n_terms} {name}' for name, s in self.sections.items())})"
@@ -119,16 +120,17 @@ class SystemParameters:
             raise ParameterMismatchError(
                 f"no section {section!r} in this system; there are {', '.join(self.layout.sections)}"
             ) from None
+        array = np if isinstance(self.values, np.ndarray) else jnp
         batch = self.values.shape[:-1]
         width = len(where.columns)
         parts, start = [], where.start
         for n_terms, copies in where.blocks:
             part = self.values[..., start : start + n_terms * width].reshape(*batch, 1, n_terms, width)
             start += n_terms * width
-            parts.append(jnp.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
-        terms = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-2)
+            parts.append(array.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
+        terms = parts[0] if len(parts) == 1 else array.concatenate(parts, axis=-2)
         if section in PER_PARTICLE and self.layout.particle_order is not None:
-            terms = terms[..., self.layout.particle_order, :]
+            terms = terms[..., self.layout.particle_order.array, :]
         return terms
 
     def column(self, section: str, attribute: str) -> jax.Array:

@@ -9,15 +9,27 @@ from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.units import COULOMB
 
 
-def squared_distances(positions: jax.Array, pairs: jax.Array) -> jax.Array:
-    """Squared distances, ``(n_pairs,)``, nm2, from positions ``(n_particles, 3)`` and ``(n_pairs, 2)`` indices."""
+PADDING, FULL, SCALED_14 = 0, 1, 2
+"""Kinds of pairs: none at all (a filler for equal shapes), one that interacts fully, one with the 1-4 scales."""
+
+
+def squared_distances(positions: jax.Array, pairs: jax.Array, kinds: jax.Array) -> jax.Array:
+    """Squared distances of pairs, ``(n_pairs,)``, nm2; 1 for padding, so that nothing diverges there.
+
+    Parameters
+    ----------
+    positions
+        ``(n_particles, 3)``, nm.
+    pairs, kinds
+        ``(n_pairs, 2)``, int32, and ``(n_pairs,)``, int8.
+    """
     displacements = positions[pairs[:, 1]] - positions[pairs[:, 0]]
-    return jnp.sum(displacements * displacements, axis=-1)
+    return jnp.where(kinds == PADDING, 1.0, jnp.sum(displacements * displacements, axis=-1))
 
 
-def scales(is_14: jax.Array, scale14: jax.Array) -> jax.Array:
-    """Factor of each pair's energy: ``scale14`` where ``is_14``, ``(n_pairs,)`` bool, and 1 elsewhere."""
-    return jnp.where(is_14, scale14, jnp.ones_like(scale14))
+def scales(kinds: jax.Array, scale14: jax.Array) -> jax.Array:
+    """Factor of each pair's energy, ``(n_pairs,)``: 0 for padding, 1, or ``scale14``."""
+    return jnp.where(kinds == SCALED_14, scale14, (kinds == FULL).astype(scale14.dtype))
 
 
 def lennard_jones(r2: jax.Array, pairs: jax.Array, parameters: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from openff_diffsystem.system_parameters import SystemParameters
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "is_14"],
+    data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "pair_kinds"],
     meta_fields=["n_atoms"],
 )
 @dataclass
@@ -33,8 +33,8 @@ class Interactions:
         By section, ``(n_terms,)`` bool: terms that count. Bonds and angles fixed by constraints do not, unless asked for.
     site_atoms, site_types
         ``(n_sites, 4)`` and ``(n_sites,)``, int32: orientation atoms and types of virtual sites.
-    pairs, is_14
-        ``(n_pairs, 2)`` int32 and ``(n_pairs,)`` bool: nonbonded pairs, and which of them are scaled.
+    pairs, pair_kinds
+        ``(n_pairs, 2)`` int32 and ``(n_pairs,)`` int8: nonbonded pairs, and how they interact.
     n_atoms
         Number of atoms.
     """
@@ -45,7 +45,7 @@ class Interactions:
     site_atoms: Any
     site_types: Any
     pairs: Any
-    is_14: Any
+    pair_kinds: Any
     n_atoms: int
 
 
@@ -80,14 +80,20 @@ def term_energies(
         )
     sections = parameters.layout.sections
     if "vdW" in sections or "Electrostatics" in sections:
-        r2 = pairs.squared_distances(positions, interactions.pairs)
+        r2 = pairs.squared_distances(positions, interactions.pairs, interactions.pair_kinds)
     if "vdW" in sections:
         terms = pairs.lennard_jones(r2, interactions.pairs, parameters["vdW"])
-        energies["vdW"] = terms * pairs.scales(interactions.is_14, parameters.setting("vdW", "scale14"))
+        energies["vdW"] = terms * pairs.scales(interactions.pair_kinds, parameters.setting("vdW", "scale14"))
     if "Electrostatics" in sections:
         charges = parameters["Electrostatics"][:, 0]
         terms = pairs.coulomb(r2, interactions.pairs, charges)
         energies["Electrostatics"] = terms * pairs.scales(
-            interactions.is_14, parameters.setting("Electrostatics", "scale14")
+            interactions.pair_kinds, parameters.setting("Electrostatics", "scale14")
         )
     return energies
+
+
+def total_energy(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
+    """The sum of :func:`term_energies`, a scalar, kJ/mol."""
+    terms = term_energies(interactions, positions, parameters)
+    return sum((jnp.sum(energies) for energies in terms.values()), start=jnp.zeros((), parameters.values.dtype))

@@ -1,0 +1,35 @@
+"""Both precisions are tested; references need double, so that is the default here."""
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def canary():
+    """A wrong-result bug of jax on CPU (jax issue 39103): a product and a reduction over 16,385 rows."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    matrix = np.random.default_rng(0).normal(size=(16385, 3, 3))
+    vectors = np.random.default_rng(1).normal(size=(16385, 3))
+    product = jax.jit(lambda m, v: jnp.sum(jax.vmap(jnp.matmul)(m, v) ** 2))(matrix, vectors)
+    expected = (np.einsum("nij,nj->ni", matrix, vectors) ** 2).sum()
+    if abs(float(product) / expected - 1) > 1e-12:
+        pytest.exit(f"jax {jax.__version__} computes wrong numbers on this machine (jax issue 39103)", returncode=3)
+
+
+@pytest.fixture(scope="session")
+def sage():
+    """Sage 2.2.1 with our handlers. Tests that change it copy it first."""
+    from openff.toolkit import ForceField
+
+    return ForceField("openff-2.2.1.offxml", load_plugins=True)
+
+
+@pytest.fixture(scope="session")
+def stock_sage():
+    from openff.toolkit import ForceField
+
+    return ForceField("openff-2.2.1.offxml")
