@@ -120,12 +120,22 @@ class SystemParameters:
             raise ParameterMismatchError(
                 f"no section {section!r} in this system; there are {', '.join(self.layout.sections)}"
             ) from None
-        array = np if isinstance(self.values, np.ndarray) else jnp
-        batch = self.values.shape[:-1]
-        width = len(where.columns)
-        parts, start = [], where.start
+        return self._expand(section, self.values[..., where.start : where.start + where.n_values])
+
+    def by_section(self) -> dict[str, jax.Array]:
+        """All items at once, for unbatched values: cheaper to differentiate than one item after the other."""
+        sizes = [where.n_values for where in self.layout.sections.values()]
+        *parts, _ = jax.lax.split(self.values, (*sizes, self.layout.size - sum(sizes)))
+        return {name: self._expand(name, part) for name, part in zip(self.layout.sections, parts, strict=True)}
+
+    def _expand(self, section: str, values: jax.Array) -> jax.Array:
+        """Write out the copies of the terms of a section."""
+        where = self.layout.sections[section]
+        array = np if isinstance(values, np.ndarray) else jnp
+        batch, width = values.shape[:-1], len(where.columns)
+        parts, start = [], 0
         for n_terms, copies in where.blocks:
-            part = self.values[..., start : start + n_terms * width].reshape(*batch, 1, n_terms, width)
+            part = values[..., start : start + n_terms * width].reshape(*batch, 1, n_terms, width)
             start += n_terms * width
             parts.append(array.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
         terms = parts[0] if len(parts) == 1 else array.concatenate(parts, axis=-2)

@@ -5,62 +5,55 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.potentials.geometry import angle, dihedral, norm
+from openff_diffsystem.potentials.geometry import Vector, angle, columns, difference, dihedral, norm
 
 
-def harmonic_bonds(positions: jax.Array, indices: jax.Array, parameters: jax.Array) -> jax.Array:
+def harmonic_bonds(corners: list[Vector], parameters: jax.Array) -> jax.Array:
     """k/2 (r - length)^2 per bond (SMIRNOFF specification, "Bonds").
 
     Parameters
     ----------
-    positions
-        ``(n_particles, 3)``, nm.
-    indices
-        ``(n_bonds, 2)``, int32.
+    corners
+        Positions of both atoms, components ``(n_bonds, 1)``, nm.
     parameters
         ``(n_bonds, 2)``: k (kJ/mol/nm2), length (nm).
 
     Returns
     -------
     jax.Array
-        ``(n_bonds,)``, kJ/mol.
+        ``(n_bonds, 1)``, kJ/mol.
     """
-    ends = positions[indices]
-    return 0.5 * parameters[:, 0] * (norm(ends[:, 1] - ends[:, 0]) - parameters[:, 1]) ** 2
+    k, length = columns(parameters)
+    a, b = corners
+    return 0.5 * k * (norm(difference(b, a)) - length) ** 2
 
 
-def harmonic_angles(positions: jax.Array, indices: jax.Array, parameters: jax.Array) -> jax.Array:
+def harmonic_angles(corners: list[Vector], parameters: jax.Array) -> jax.Array:
     """k/2 (theta - angle)^2 per angle (SMIRNOFF specification, "Angles").
 
     Parameters
     ----------
-    positions
-        ``(n_particles, 3)``, nm.
-    indices
-        ``(n_angles, 3)``, int32, the vertex second.
+    corners
+        Positions of the three atoms, the vertex second, components ``(n_angles, 1)``, nm.
     parameters
         ``(n_angles, 2)``: k (kJ/mol/rad2), angle (rad).
 
     Returns
     -------
     jax.Array
-        ``(n_angles,)``, kJ/mol.
+        ``(n_angles, 1)``, kJ/mol.
     """
-    atoms = positions[indices]
-    return 0.5 * parameters[:, 0] * (angle(atoms[:, 0], atoms[:, 1], atoms[:, 2]) - parameters[:, 1]) ** 2
+    k, equilibrium = columns(parameters)
+    return 0.5 * k * (angle(*corners) - equilibrium) ** 2
 
 
-def periodic_torsions(
-    positions: jax.Array, indices: jax.Array, parameters: jax.Array, periodicity: jax.Array
-) -> jax.Array:
+def periodic_torsions(corners: list[Vector], parameters: jax.Array, periodicity: jax.Array) -> jax.Array:
     """k/idivf (1 + cos(periodicity phi - phase)) per term (SMIRNOFF specification, "ProperTorsions").
 
     Parameters
     ----------
-    positions
-        ``(n_particles, 3)``, nm.
-    indices
-        ``(n_terms, 4)``, int32. Improper torsions have the central atom first.
+    corners
+        Positions of the four atoms, components ``(n_terms, 1)``, nm. Improper torsions have the central atom first.
     parameters
         ``(n_terms, 3)``: k (kJ/mol), phase (rad), idivf.
     periodicity
@@ -69,9 +62,7 @@ def periodic_torsions(
     Returns
     -------
     jax.Array
-        ``(n_terms,)``, kJ/mol.
+        ``(n_terms, 1)``, kJ/mol.
     """
-    atoms = positions[indices]
-    phi = dihedral(atoms[:, 0], atoms[:, 1], atoms[:, 2], atoms[:, 3])
-    k, phase, idivf = parameters[:, 0], parameters[:, 1], parameters[:, 2]
-    return k / idivf * (1.0 + jnp.cos(periodicity * phi - phase))
+    k, phase, idivf = columns(parameters)
+    return k / idivf * (1.0 + jnp.cos(periodicity[:, None] * dihedral(*corners) - phase))

@@ -1,16 +1,44 @@
-"""Angles and norms whose first and second derivatives stay finite where atoms are collinear or coincide."""
+"""Vectors, angles and norms whose first and second derivatives stay finite where atoms are collinear or coincide.
+
+A vector is a triple of arrays, one per component. On a CPU, XLA then fuses a whole energy term into one loop;
+arrays ``(n, 3)`` with slices and cross products become dozens of loops in the backward pass.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+Vector = Sequence[Any]
+"""x, y and z, arrays of equal shape."""
 
-def norm(vectors: jax.Array) -> jax.Array:
-    """Length of vectors, ``(..., 3)`` to ``(...,)``; a zero vector has length and derivative zero."""
-    squared = jnp.sum(vectors * vectors, axis=-1)
-    zero = squared == 0
-    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
+
+def split(array: jax.Array, sizes: Sequence[int], axis: int) -> list[jax.Array]:
+    """Cut an array along an axis. Unlike slices, whose adjoints are padded and added, the adjoint is one concatenation."""
+    return list(jax.lax.split(array, tuple(sizes), axis=axis))
+
+
+def columns(array: jax.Array) -> list[jax.Array]:
+    """The columns of ``(n, m)`` as m arrays ``(n, 1)``."""
+    return split(array, (1,) * array.shape[1], axis=1)
+
+
+def difference(a: Vector, b: Vector) -> Vector:
+    """a - b."""
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def dot(a: Vector, b: Vector) -> jax.Array:
+    """a . b."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def cross(a: Vector, b: Vector) -> Vector:
+    """a x b."""
+    return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
 
 
 def safe_sqrt(x: jax.Array) -> jax.Array:
@@ -19,19 +47,24 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
-def angle(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
+def norm(a: Vector) -> jax.Array:
+    """Length of a vector; the zero vector has length and derivative zero."""
+    return safe_sqrt(dot(a, a))
+
+
+def angle(a: Vector, b: Vector, c: Vector) -> jax.Array:
     """Angle a-b-c in rad, in [0, pi]. The arctangent keeps its precision near 0 and pi; the arccosine does not."""
-    u, v = a - b, c - b
-    sine, cosine = norm(jnp.cross(u, v)), jnp.sum(u * v, axis=-1)
-    degenerate = (sine == 0) & (cosine == 0)
-    return jnp.arctan2(sine, jnp.where(degenerate, 1.0, cosine))
+    u, v = difference(a, b), difference(c, b)
+    return _arctan2(norm(cross(u, v)), dot(u, v))
 
 
-def dihedral(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:
+def dihedral(a: Vector, b: Vector, c: Vector, d: Vector) -> jax.Array:
     """Dihedral angle a-b-c-d in rad, in (-pi, pi], with OpenMM's sign (IUPAC); zero where three atoms are collinear."""
-    ab, bc, cd = b - a, c - b, d - c
-    m, n = jnp.cross(ab, bc), jnp.cross(bc, cd)
-    sine = jnp.sum(ab * n, axis=-1) * norm(bc)
-    cosine = jnp.sum(m * n, axis=-1)
-    degenerate = (sine == 0) & (cosine == 0)
-    return jnp.arctan2(jnp.where(degenerate, 0.0, sine), jnp.where(degenerate, 1.0, cosine))
+    ab, bc, cd = difference(b, a), difference(c, b), difference(d, c)
+    n = cross(bc, cd)
+    return _arctan2(dot(ab, n) * norm(bc), dot(cross(ab, bc), n))
+
+
+def _arctan2(sine: jax.Array, cosine: jax.Array) -> jax.Array:
+    undefined = (sine == 0) & (cosine == 0)
+    return jnp.arctan2(jnp.where(undefined, 0.0, sine), jnp.where(undefined, 1.0, cosine))

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.potentials import bonded, pairs
+from openff_diffsystem.potentials import bonded
+from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
+from openff_diffsystem.potentials.pairs import coulomb, lennard_jones, scales, squared_distances
 from openff_diffsystem.potentials.virtual_sites import place_sites
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -61,7 +63,10 @@ def complete_positions(interactions: Interactions, positions: jax.Array, paramet
 def term_energies(
     interactions: Interactions, positions: jax.Array, parameters: SystemParameters
 ) -> dict[str, jax.Array]:
-    """Energy of every term by section, ``(n_terms,)`` each, kJ/mol; vdW and Electrostatics by pair.
+    """Energy of every term by section, ``(n_terms, 1)`` each, kJ/mol; vdW and Electrostatics by pair.
+
+    Positions are gathered once for all bonded terms, and once with the particle parameters for all pairs: each
+    gather is a scatter in the backward pass, and these dominate the cost of a small molecule.
 
     Parameters
     ----------
@@ -69,31 +74,76 @@ def term_energies(
         ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm.
     """
     positions = complete_positions(interactions, positions, parameters)
+    sections = parameters.by_section()
+    corners = _corners(interactions.indices, positions)
     energies: dict[str, jax.Array] = {}
     for section, function in (("Bonds", bonded.harmonic_bonds), ("Angles", bonded.harmonic_angles)):
-        if section in interactions.indices:
-            terms = function(positions, interactions.indices[section], parameters[section])
-            energies[section] = jnp.where(interactions.kept[section], terms, 0.0)
-    for section, periodicity in interactions.periodicity.items():
-        energies[section] = bonded.periodic_torsions(
-            positions, interactions.indices[section], parameters[section], periodicity
-        )
-    sections = parameters.layout.sections
+        if section in corners:
+            terms = function(corners[section], sections[section])
+            energies[section] = jnp.where(interactions.kept[section][:, None], terms, 0.0)
+    energies |= _torsion_energies(interactions.periodicity, corners, sections)
     if "vdW" in sections or "Electrostatics" in sections:
-        r2 = pairs.squared_distances(positions, interactions.pairs, interactions.pair_kinds)
+        energies |= _pair_energies(interactions, positions, parameters, sections)
+    return energies
+
+
+def _torsion_energies(
+    periodicity: dict[str, jax.Array], corners: dict[str, list[Vector]], sections: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Proper and improper torsions in one go: they are the same function, and every loop that XLA starts costs."""
+    if not periodicity:
+        return {}
+    tags = list(periodicity)
+    joined = [
+        [jnp.concatenate(component) for component in zip(*vectors, strict=True)]
+        for vectors in zip(*(corners[tag] for tag in tags), strict=True)
+    ]
+    terms = bonded.periodic_torsions(
+        joined,
+        jnp.concatenate([sections[tag] for tag in tags]),
+        jnp.concatenate([periodicity[tag] for tag in tags]),
+    )
+    parts = split(terms, [len(periodicity[tag]) for tag in tags], axis=0)
+    return dict(zip(tags, parts, strict=True))
+
+
+def _corners(indices: dict[str, jax.Array], positions: jax.Array) -> dict[str, list[Vector]]:
+    """The atoms of every term by section: one vector, components ``(n_terms, 1)``, per atom of a term."""
+    if not indices:
+        return {}
+    flat = jnp.concatenate([array.T.ravel() for array in indices.values()])
+    sizes = [len(array) for array in indices.values() for _ in range(array.shape[1])]
+    parts = iter(split(positions[flat], sizes, axis=0))
+    return {section: [columns(next(parts)) for _ in range(array.shape[1])] for section, array in indices.items()}
+
+
+def _pair_energies(
+    interactions: Interactions, positions: jax.Array, parameters: SystemParameters, sections: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    particles = [positions]
     if "vdW" in sections:
-        terms = pairs.lennard_jones(r2, interactions.pairs, parameters["vdW"])
-        energies["vdW"] = terms * pairs.scales(interactions.pair_kinds, parameters.setting("vdW", "scale14"))
+        epsilon, sigma = columns(sections["vdW"])
+        # where an epsilon is zero the geometric mean has no derivative; it is defined as zero there
+        particles += [safe_sqrt(epsilon), 0.5 * sigma]
     if "Electrostatics" in sections:
-        charges = parameters["Electrostatics"][:, 0]
-        terms = pairs.coulomb(r2, interactions.pairs, charges)
-        energies["Electrostatics"] = terms * pairs.scales(
-            interactions.pair_kinds, parameters.setting("Electrostatics", "scale14")
-        )
+        particles.append(sections["Electrostatics"])
+    gathered = jnp.concatenate(particles, axis=1)[interactions.pairs.T.ravel()]
+    a, b = (columns(half) for half in split(gathered, (len(interactions.pairs),) * 2, axis=0))
+    kinds = interactions.pair_kinds[:, None]
+    r2 = squared_distances(a[:3], b[:3], kinds)
+    energies = {}
+    if "vdW" in sections:
+        terms = lennard_jones(r2, [a[3], b[3]], [a[4], b[4]])
+        energies["vdW"] = terms * scales(kinds, parameters.setting("vdW", "scale14"))
+    if "Electrostatics" in sections:
+        terms = coulomb(r2, [a[-1], b[-1]])
+        energies["Electrostatics"] = terms * scales(kinds, parameters.setting("Electrostatics", "scale14"))
     return energies
 
 
 def total_energy(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
     """The sum of :func:`term_energies`, a scalar, kJ/mol."""
     terms = term_energies(interactions, positions, parameters)
-    return sum((jnp.sum(energies) for energies in terms.values()), start=jnp.zeros((), parameters.values.dtype))
+    if not terms:
+        return jnp.zeros((), parameters.values.dtype)
+    return jnp.sum(jnp.concatenate(list(terms.values())))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.chemistry.virtual_sites import SITE_TYPES
-from openff_diffsystem.potentials.geometry import norm
+from openff_diffsystem.potentials.geometry import safe_sqrt
 
 _X_WEIGHTS = {
     "BondCharge": (-1.0, 1.0, 0.0, 0.0),
@@ -70,7 +70,7 @@ def place_sites(positions: jax.Array, atoms: jax.Array, types: jax.Array, parame
 
 
 def _unit(vectors: jax.Array) -> jax.Array:
-    length = norm(vectors)
+    length = safe_sqrt(jnp.sum(vectors * vectors, axis=-1))
     # Rounding leaves a tiny vector where x and y are parallel; such a frame has no z axis.
     flat = length <= 1e-12
     return jnp.where(flat[:, None], 0.0, vectors) / jnp.where(flat, 1.0, length)[:, None]
