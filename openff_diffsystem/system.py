@@ -29,6 +29,7 @@ from openff_diffsystem.units import nanometers
 
 if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
+    from openff_diffsystem.chemistry.build import Assembled
 
 Potential = Callable[..., jax.Array]
 
@@ -126,10 +127,48 @@ class DiffSystem:
             topology,
             Options(charge_from_molecules, partial_bond_orders_from_molecules, allow_nonintegral_charges),
         )
-        if box is None:
-            box = getattr(topology, "box_vectors", None)
-        if positions is None:
-            positions = _first_conformers(topology)
+        return cls._from_assembled(
+            theta,
+            assembled,
+            box=getattr(topology, "box_vectors", None) if box is None else box,
+            positions=_first_conformers(topology) if positions is None else positions,
+            molecules=tuple((s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species),
+        )
+
+    @classmethod
+    def from_interchange(cls, interchange: Any, force_field: Any = None) -> DiffSystem:
+        """Take over the assignments of a ready ``Interchange``; no chemistry is done again.
+
+        Parameters
+        ----------
+        interchange
+            An ``Interchange`` made with ``Interchange.from_smirnoff``.
+        force_field
+            The ``ForceField`` it was made with. With it, theta is all of that force field and can be written back
+            to it; without it, theta holds the parameters that the Interchange uses, one row per SMIRKS.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If the Interchange holds something that cannot be represented.
+        ParameterMismatchError
+            If the force field lacks a parameter that the Interchange uses.
+        """
+        from openff_diffsystem.chemistry.from_interchange import assemble_interchange
+
+        layout, values, assembled = assemble_interchange(interchange, force_field)
+        return cls._from_assembled(
+            ForceFieldParameters(jnp.asarray(values), layout),
+            assembled,
+            box=interchange.box,
+            positions=interchange.positions,
+            molecules=tuple((m.to_smiles(mapped=True), 1) for m in interchange.topology.molecules),
+        )
+
+    @classmethod
+    def _from_assembled(
+        cls, theta: ForceFieldParameters, assembled: Assembled, box: Any, positions: Any, molecules: tuple
+    ) -> DiffSystem:
         order = assembled.particle_order
         layout = SystemLayout(
             {tag: SectionBlocks(*blocks) for tag, blocks in assembled.blocks.items()},
@@ -148,9 +187,7 @@ class DiffSystem:
             n_particles=assembled.n_particles,
             positions=nanometers(positions, "positions", (assembled.n_atoms, 3)),
             box_vectors=_box(box),
-            molecules=tuple(
-                (s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species
-            ),
+            molecules=molecules,
         )
 
     @property

@@ -60,4 +60,6 @@ def _ion(smiles: str) -> Molecule:
 
 def peptide() -> Topology:
     """A small capped peptide, from openff-toolkit's data."""
-    return Topology.from_pdb(get_data_file_path("proteins/MainChain_ALA_ALA.pdb"))
+    topology = Topology.from_pdb(get_data_file_path("proteins/MainChain_ALA_ALA.pdb"))
+    topology.box_vectors = None
+    return topology

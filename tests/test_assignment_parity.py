@@ -82,15 +82,20 @@ def test_mixture(stock_sage):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORCE_FIELDS)
 def test_sweep(name):
-    """Every force field on MiniDrugBank, AlkEthOH, ions, water and a peptide; counts are printed."""
+    """Every force field on MiniDrugBank, AlkEthOH, ions, water and a peptide; counts are printed.
+
+    AlkEthOH holds close to two thousand look-alikes: all of them with Sage 2.2.1, every twentieth with the others.
+    """
     force_field = ForceField(name)
     compared = Counter()
-    for molecule in [*mini_drug_bank(), *alk_eth_oh()]:
+    drugs, chains = mini_drug_bank(), alk_eth_oh()[:: 1 if name == "openff-2.2.1.offxml" else 20]
+    for molecule in [*drugs, *chains]:
         molecule.assign_partial_charges("gasteiger")
         compared += compare(force_field, molecule.to_topology(), [molecule])
     for molecule in ions_and_water():
         compared += compare(force_field, molecule.to_topology(), [])
     compared += compare(force_field, peptide(), [])
     print(name, dict(compared))
+    assert len(drugs) == 371
     outcomes = ("molecules", "refused by both", "not representable by stock")
-    assert sum(compared[outcome] for outcome in outcomes) == 371 + len(alk_eth_oh()) + 10 + 1
+    assert sum(compared[outcome] for outcome in outcomes) == 371 + len(chains) + 10 + 1

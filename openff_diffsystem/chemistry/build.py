@@ -128,7 +128,7 @@ def assemble(
         _species_terms(one, handlers, layout, options, None if charges is None else charges[i])
         for i, one in enumerate(species)
     ]
-    return _number(parts, layout)
+    return number_particles(parts, layout)
 
 
 def _charges(
@@ -235,7 +235,7 @@ def _species_terms(
     return SpeciesTerms(species, sections, nonbonded.close_pairs(molecule, parents), n_particles - molecule.n_atoms)
 
 
-def _number(parts: list[SpeciesTerms], layout: ParameterLayout) -> Assembled:
+def number_particles(parts: list[SpeciesTerms], layout: ParameterLayout) -> Assembled:
     """Number particles over the topology and lay out values: section by section, species by species, then settings."""
     particles = _particle_numbers(parts)
     n_atoms = sum(p.species.prepared.n_atoms * len(p.species.starts) for p in parts)

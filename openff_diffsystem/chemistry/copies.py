@@ -27,7 +27,7 @@ class Species:
         ``(n_copies,)``: topology index of the first atom of each copy.
     """
 
-    prepared: PreparedMolecule
+    prepared: Any
     molecules: np.ndarray
     starts: np.ndarray
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -16,37 +17,26 @@ from openff_diffsystem.exceptions import UnsupportedInputError
 _RDKIT = RDKitToolkitWrapper()
 
 
-class PreparedMolecule:
-    """A molecule with everything that assignment asks of it computed at most once.
+def bonded_pairs(molecule: Any, first: int = 0) -> list[tuple[int, int]]:
+    """Bonded pairs of a molecule, the smaller index first, counting atoms from ``first``."""
+    pairs = ((bond.atom1_index + first, bond.atom2_index + first) for bond in molecule.bonds)
+    return [(a, b) if a < b else (b, a) for a, b in pairs]
+
+
+class BondGraph:
+    """Atoms and bonds, and the terms that follow from them.
 
     Attributes
     ----------
-    molecule
-        The openff-toolkit ``Molecule``.
     n_atoms
         Number of atoms.
+    bonds
+        Bonded pairs, the smaller index first.
     """
 
-    def __init__(self, molecule: Any) -> None:
-        if not isinstance(molecule, Molecule):
-            raise UnsupportedInputError(
-                f"{type(molecule).__name__} has no chemistry to match SMIRKS against; a Molecule is needed"
-            )
-        self.molecule = molecule
-        self.n_atoms = molecule.n_atoms
-
-    @cached_property
-    def rdmol(self) -> Any:
-        """The RDKit molecule in the aromaticity model of SMIRNOFF, ready for substructure search."""
-        return _RDKIT.to_rdkit(self.molecule)
-
-    @cached_property
-    def bonds(self) -> tuple[tuple[int, int], ...]:
-        """Bonded pairs, the smaller index first."""
-        return tuple(
-            (a, b) if a < b else (b, a)
-            for a, b in ((bond.atom1_index, bond.atom2_index) for bond in self.molecule.bonds)
-        )
+    def __init__(self, n_atoms: int, bonds: Iterable[tuple[int, int]]) -> None:
+        self.n_atoms = n_atoms
+        self.bonds = tuple(bonds)
 
     @cached_property
     def neighbours(self) -> tuple[tuple[int, ...], ...]:
@@ -87,6 +77,29 @@ class PreparedMolecule:
         nearer = {*self.bonds, *((a, c) for a, _, c in self.angles)}
         pairs = {(a, d) for a, _, _, d in self.propers} - nearer
         return np.array(sorted(pairs), dtype=np.int32).reshape(-1, 2)
+
+
+class PreparedMolecule(BondGraph):
+    """A molecule with everything that assignment asks of it computed at most once.
+
+    Attributes
+    ----------
+    molecule
+        The openff-toolkit ``Molecule``.
+    """
+
+    def __init__(self, molecule: Any) -> None:
+        if not isinstance(molecule, Molecule):
+            raise UnsupportedInputError(
+                f"{type(molecule).__name__} has no chemistry to match SMIRKS against; a Molecule is needed"
+            )
+        self.molecule = molecule
+        super().__init__(molecule.n_atoms, bonded_pairs(molecule))
+
+    @cached_property
+    def rdmol(self) -> Any:
+        """The RDKit molecule in the aromaticity model of SMIRNOFF, ready for substructure search."""
+        return _RDKIT.to_rdkit(self.molecule)
 
     def describe(self, atoms: AtomIndices) -> str:
         """Atoms by index, name and element, for messages."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from openff_diffsystem.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.chemistry.matching import last_match_wins
-from openff_diffsystem.chemistry.molecule import PreparedMolecule
+from openff_diffsystem.chemistry.molecule import BondGraph, PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.layout import ParameterLayout
@@ -71,7 +71,7 @@ class ClosePairs:
     scaled_14: np.ndarray
 
 
-def close_pairs(molecule: PreparedMolecule, parents: np.ndarray) -> ClosePairs:
+def close_pairs(molecule: BondGraph, parents: np.ndarray) -> ClosePairs:
     """Exclusions and 1-4 pairs of a molecule and its virtual sites.
 
     Virtual sites inherit the pairs of their parent atom (SMIRNOFF's exclusion policy "parents"), do not
