@@ -126,6 +126,8 @@ class Assignment:
         Differentiable to any order in forward and reverse mode. The dtype of ``theta`` is kept.
         """
         if isinstance(theta, np.ndarray):
+            if not theta.size:
+                return self.offset.astype(theta.dtype)
             values = self.weight * theta[self.source] + self.offset
             np.add.at(values, self.further_row, self.further_weight * theta[self.further_source])
             return values.astype(theta.dtype, copy=False)

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def load_system(path: str | os.PathLike[str]) -> DiffSystem:
         if header["format"] != _FORMAT or header["version"] != _VERSION:
             raise CorruptFileError(f"{path} is version {header['version']} of {header['format']}, not {_VERSION}")
         return _restore(header, arrays)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, OSError) as error:
         if isinstance(error, FileNotFoundError | CorruptFileError):
             raise
         raise CorruptFileError(f"{path} is damaged or was not written by openff_diffsystem: {error}") from error

@@ -1,5 +1,12 @@
 """Both precisions are tested; references need double, so that is the default here."""
 
+import os
+import sys
+from pathlib import Path
+
+# AmberTools is found through PATH, also where the environment is not activated
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
 import jax
 import pytest
 

@@ -36,8 +36,13 @@ def charges_from_method(molecule: Molecule, method: str, **arguments: Any) -> np
     if key not in _computed:
         copy = Molecule(molecule)
         try:
+            # no exception ends the search: the next toolkit may know the method
             GLOBAL_TOOLKIT_REGISTRY.call(
-                "assign_partial_charges", molecule=copy, partial_charge_method=method, **arguments
+                "assign_partial_charges",
+                molecule=copy,
+                partial_charge_method=method,
+                raise_exception_types=(),
+                **arguments,
             )
         except Exception as error:
             raise ChargeAssignmentError(
