@@ -51,6 +51,7 @@ def _require_openff() -> None:
             from openff_diffsystem.exceptions import MissingStackError
 
             raise MissingStackError(
-                f"{module} is not installed. With conda: 'conda install -c conda-forge openff-toolkit openff-interchange'; "
+                f"{module} is not installed. With conda: "
+                "'conda install -c conda-forge openff-toolkit openff-interchange'; "
                 "with pip: 'pip install openff-diffsystem[pip]'."
             )

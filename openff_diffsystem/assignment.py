@@ -50,7 +50,7 @@ class AffineRows:
         source = np.stack([np.asarray(c, dtype=np.int64) for c in columns], axis=1)
         return cls(source, np.ones(source.shape), np.zeros(source.shape))
 
-    def add(self, row: int, column: int, source: int, weight: float) -> None:
+    def add(self, row: Any, column: int, source: int, weight: float) -> None:
         """Add ``weight * theta[source]`` to one value."""
         if self.source[row, column] == NO_SOURCE:
             self.source[row, column], self.weight[row, column] = source, weight
@@ -88,7 +88,7 @@ class AffineRows:
 
 @dataclass(frozen=True)
 class Assignment:
-    """``values = weight * theta[source] + offset``, plus ``further_weight * theta[further_source]`` per ``further_row``.
+    """``weight * theta[source] + offset``, plus ``further_weight * theta[further_source]`` at each ``further_row``.
 
     Attributes
     ----------
@@ -113,9 +113,9 @@ class Assignment:
             source=np.concatenate([p.source for p in parts]).astype(np.int32),
             weight=np.concatenate([p.weight for p in parts]),
             offset=np.concatenate([p.offset for p in parts]),
-            further_row=np.concatenate(
-                [p.further_row + start for p, start in zip(parts, starts, strict=True)]
-            ).astype(np.int32),
+            further_row=np.concatenate([p.further_row + start for p, start in zip(parts, starts, strict=True)]).astype(
+                np.int32
+            ),
             further_source=np.concatenate([p.further_source for p in parts]).astype(np.int32),
             further_weight=np.concatenate([p.further_weight for p in parts]),
         )

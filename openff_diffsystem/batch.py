@@ -60,7 +60,9 @@ class SizeClass:
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["positions"], meta_fields=["systems", "order", "n_conformers"]
+    jax.tree_util.register_dataclass,
+    data_fields=["positions"],
+    meta_fields=["systems", "order", "n_conformers"],
 )
 @dataclass
 class PackedPositions:
@@ -130,7 +132,7 @@ class SystemBatch:
         for number, size in enumerate(np.unique(sizes)):
             members = np.flatnonzero(sizes == size)
             place[members] = np.stack([np.full(len(members), number), np.arange(len(members))], axis=1)
-            classes.append(_stack([systems[i] for i in members], add_constrained_forces))
+            classes.append(_stack([systems[i] for i in members.tolist()], add_constrained_forces))
         return cls(tuple(classes), place, tuple(s.n_atoms for s in systems), first.force_field_parameters)
 
     @property
@@ -170,7 +172,7 @@ class SystemBatch:
         for number, size_class in enumerate(self._classes):
             members = np.flatnonzero(self._place[:, 0] == number)
             padded, owners = [], []
-            for i in members:
+            for i in members.tolist():
                 n_rows = -(-counts[i] // conformers_per_row)
                 fill = n_rows * conformers_per_row - counts[i]
                 widths = ((0, fill), (0, size_class.n_atoms - self.n_atoms[i]), (0, 0))
@@ -186,9 +188,9 @@ class SystemBatch:
             row_systems.append(StaticArray(np.array(owners, dtype=np.int32)))
         starts = np.cumsum([0, *counts])
         order = np.empty(starts[-1], dtype=np.int32)
-        for position, (i, c) in enumerate(found):
-            if i < len(self):
-                order[starts[i] + c] = position
+        for position, (owner, c) in enumerate(found):
+            if owner < len(self):
+                order[starts[owner] + c] = position
         return PackedPositions(tuple(packed), tuple(row_systems), StaticArray(order), tuple(counts))
 
     def potential(self, positions: PackedPositions | Sequence[Any], theta: Any = None) -> jax.Array:

@@ -29,7 +29,9 @@ def vacuum_interactions(system: DiffSystem, add_constrained_forces: bool) -> Int
             "the potential covers no implicit solvent; deregister the section GBSA to get vacuum energies"
         )
     indices, static = system.term_indices, system.term_static
-    kept = {section: np.ones(len(indices[section]), dtype=bool) for section in ("Bonds", "Angles") if section in indices}
+    kept: dict[str, np.ndarray] = {
+        section: np.ones(len(indices[section]), dtype=bool) for section in ("Bonds", "Angles") if section in indices
+    }
     if not add_constrained_forces:
         constrained = {tuple(sorted(pair)) for pair in indices.get("Constraints", np.empty((0, 2))).tolist()}
         for section, count in kept.items():

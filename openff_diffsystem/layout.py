@@ -23,39 +23,39 @@ from openff_diffsystem.units import from_md, md_unit, to_md
 
 
 class NumericAttribute(NamedTuple):
-    """Where one number lives on a ``ParameterType`` or handler: ``getattr(owner, name)[index][key]``."""
+    """Where one number lives on a ``ParameterType`` or handler: ``getattr(owner, name)[term][key]``."""
 
     name: str
-    index: int | None = None
+    term: int | None = None
     key: int | None = None
 
     @property
     def label(self) -> str:
         """The name that OFFXML gives the attribute, for example ``k2`` or ``k1_bondorder2``."""
-        if self.index is None:
+        if self.term is None:
             return self.name if self.key is None else f"{self.name}{self.key}"
         if self.key is None:
-            return f"{self.name}{self.index + 1}"
+            return f"{self.name}{self.term + 1}"
         stem, mapping = self.name.split("_", 1)
-        return f"{stem}{self.index + 1}_{mapping}{self.key}"
+        return f"{stem}{self.term + 1}_{mapping}{self.key}"
 
     def get(self, owner: Any) -> Any:
         """The value as the toolkit stores it: a ``Quantity`` or a float."""
         value = getattr(owner, self.name)
-        if self.index is not None:
-            value = value[self.index]
+        if self.term is not None:
+            value = value[self.term]
         return value if self.key is None else value[self.key]
 
     def set(self, owner: Any, value: Any) -> None:
         """Replace the value through the toolkit's own validation."""
-        if self.index is None and self.key is None:
+        if self.term is None and self.key is None:
             setattr(owner, self.name, value)
         elif self.key is None:
-            getattr(owner, self.name)[self.index] = value
-        elif self.index is None:
+            getattr(owner, self.name)[self.term] = value
+        elif self.term is None:
             getattr(owner, self.name)[self.key] = value
         else:
-            getattr(owner, self.name)[self.index][self.key] = value
+            getattr(owner, self.name)[self.term][self.key] = value
 
 
 def numeric_attributes(owner: Any) -> Iterator[tuple[NumericAttribute, Any]]:

@@ -144,7 +144,7 @@ class ForceFieldParameters:
         section, attribute
             Names, or shell-style patterns (``"k*"``).
         id, smirks
-            Ids and SMIRKS, compared exactly. Numbers of a section itself have neither and are left out if either is given.
+            Ids and SMIRKS, compared exactly. Numbers of a section itself have neither; giving one leaves them out.
 
         Raises
         ------

@@ -104,9 +104,7 @@ def _restore(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DiffSyste
         raise CorruptFileError(f"{arrays['theta'].size} values for {layout.size} parameters")
     return DiffSystem(
         force_field_parameters=ForceFieldParameters(jnp.asarray(arrays["theta"]), layout),
-        assignment_map=Assignment(
-            **{f.name: arrays[f"assignment/{f.name}"] for f in dataclasses.fields(Assignment)}
-        ),
+        assignment_map=Assignment(**{f.name: arrays[f"assignment/{f.name}"] for f in dataclasses.fields(Assignment)}),
         system_layout=SystemLayout(
             sections, settings, StaticArray(arrays["particle_order"]) if "particle_order" in arrays else None
         ),
@@ -136,6 +134,4 @@ def _section_from_json(section: dict[str, Any]) -> SectionLayout:
         Column(NumericAttribute(*attribute), unit, None if rows is None else tuple(rows), start)
         for attribute, unit, rows, start in section["columns"]
     ]
-    return SectionLayout(
-        section["tag"], tuple(section["smirks"]), tuple(section["ids"]), {c.name: c for c in columns}
-    )
+    return SectionLayout(section["tag"], tuple(section["smirks"]), tuple(section["ids"]), {c.name: c for c in columns})

@@ -282,7 +282,11 @@ class DiffSystem:
         """
         interactions = self.interactions(add_constrained_forces)
         return _section_energies(
-            self._assignment_arrays, interactions, self.system_layout, self._positions(positions), self._vector(theta)
+            self._assignment_arrays,
+            interactions,
+            self.system_layout,
+            self._positions(positions),
+            self._vector(theta),
         )
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
@@ -361,7 +365,10 @@ class DiffSystem:
         if not isinstance(positions, jax.Array):
             ndim = np.ndim(getattr(positions, "_value", positions))
             positions = jnp.asarray(nanometers(positions, "positions", (None,) * (ndim - 2) + (None, 3)))
-        if positions.ndim not in (2, 3) or positions.shape[-2:] not in ((self.n_atoms, 3), (self.n_particles, 3)):
+        if positions.ndim not in (2, 3) or positions.shape[-2:] not in (
+            (self.n_atoms, 3),
+            (self.n_particles, 3),
+        ):
             raise PositionsError(
                 f"positions must have shape ({self.n_atoms}, 3) or ({self.n_particles}, 3), "
                 f"or a stack of those, got {positions.shape}"

@@ -7,7 +7,7 @@ read (:func:`to_md`), and put back once, where one is written (:func:`from_md`).
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ COULOMB = 1.602176634e-19**2 * 6.02214076e23 / (4 * math.pi * 8.8541878128e-12) 
 _ANGLES = ("degree", "radian")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _md_unit(container: Any, unit: Any) -> str:
     dimensions = dict(unit.dimensionality)
     angle = sum(power for name, power in container.items() if name in _ANGLES)
@@ -98,5 +98,7 @@ def nanometers(value: Any, what: str, shape: tuple[int | None, ...]) -> np.ndarr
         wanted = tuple("n" if n is None else n for n in shape)
         raise PositionsError(f"{what} must have shape {wanted}, got {array.shape}")
     if not np.isfinite(array).all():
-        raise PositionsError(f"{what} hold NaN or infinity, first at index {np.argwhere(~np.isfinite(array))[0].tolist()}")
+        raise PositionsError(
+            f"{what} hold NaN or infinity, first at index {np.argwhere(~np.isfinite(array))[0].tolist()}"
+        )
     return array

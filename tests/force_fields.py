@@ -53,8 +53,8 @@ BOND_ORDERS = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
   </Bonds>
   <ProperTorsions version="0.4" potential="k*(1+cos(periodicity*theta-phase))" default_idivf="auto"
     fractional_bondorder_method="AM1-Wiberg" fractional_bondorder_interpolation="linear">
-    <Proper smirks="[*:1]~[*:2]~[*:3]~[*:4]" id="t0" periodicity1="3" phase1="0 * degree" k1="0.3 * kilocalorie_per_mole"
-      idivf1="1" />
+    <Proper smirks="[*:1]~[*:2]~[*:3]~[*:4]" id="t0" periodicity1="3" phase1="0 * degree"
+      k1="0.3 * kilocalorie_per_mole" idivf1="1" />
     <Proper smirks="[*:1]~[#6X3:2]~[#6X3:3]~[*:4]" id="tbo" periodicity1="2" phase1="180 * degree"
       k1_bondorder1="1.0 * kilocalorie_per_mole" k1_bondorder2="8.0 * kilocalorie_per_mole" idivf1="1"
       periodicity2="4" phase2="0 * degree" k2_bondorder1="0.1 * kilocalorie_per_mole"

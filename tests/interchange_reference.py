@@ -102,7 +102,10 @@ def assert_same_parameters(system: DiffSystem, interchange: Interchange) -> Coun
     compared: Counter = Counter()
     for section in interchange.collections:
         if section in _UNITS:
-            expected, found = reference_terms(interchange, section), system_terms(system, section) if section in system.sections else {}
+            expected, found = (
+                reference_terms(interchange, section),
+                system_terms(system, section) if section in system.sections else {},
+            )
             assert found.keys() == expected.keys(), f"{section}: {set(found) ^ set(expected)}"
             for key, values in expected.items():
                 np.testing.assert_allclose(found[key], values, rtol=RELATIVE, atol=1e-15, err_msg=f"{section} {key}")

@@ -10,7 +10,7 @@ import openmm
 import openmm.unit
 
 ENERGY_TOLERANCE = {"rel": 1e-7, "abs": 1e-6}
-"""kJ/mol. Both sides are in double precision; what is left is the order of summation and rounding of pi and constants."""
+"""kJ/mol. Both sides are in double precision; what is left is the order of summation and rounding of constants."""
 
 
 class Reference:

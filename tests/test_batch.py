@@ -74,7 +74,9 @@ def test_sites_copies_and_interleaved_molecules():
     spread = np.repeat([[0, 0, 0], [1.5, 0, 0], [3.0, 0, 0]], [3, sites.n_atoms, 3], axis=0)
     positions = [systems[0].positions, systems[1].positions + spread]
     batch = DiffSystem.concatenate(systems)
-    expected = [float(s.to_jax_potential()(x, s.force_field_parameters)) for s, x in zip(systems, positions, strict=True)]
+    expected = [
+        float(s.to_jax_potential()(x, s.force_field_parameters)) for s, x in zip(systems, positions, strict=True)
+    ]
     np.testing.assert_allclose(batch.potential(positions), expected, rtol=1e-12)
 
 

@@ -35,7 +35,9 @@ def check(force_field: ForceField, topology: Topology, charged: list[Molecule], 
     np.testing.assert_allclose(-np.asarray(gradient), forces, rtol=1e-7, atol=1e-6 + 1e-9 * scale)
 
 
-@pytest.mark.parametrize("smiles", [IMATINIB, "CC(=O)[O-]", "C[N+](C)(C)CC#N", "OS(=O)(=O)c1ccccc1I", "C1CC1", "C#CC#N"])
+@pytest.mark.parametrize(
+    "smiles", [IMATINIB, "CC(=O)[O-]", "C[N+](C)(C)CC#N", "OS(=O)(=O)c1ccccc1I", "C1CC1", "C#CC#N"]
+)
 def test_ligands(stock_sage, smiles):
     molecule = with_charges(smiles)
     check(stock_sage, molecule.to_topology(), [molecule])
@@ -154,7 +156,13 @@ def test_implicit_solvent_is_refused_by_name():
 
 def only(theta: ForceFieldParameters, section: str) -> ForceFieldParameters:
     """Parameters whose force constants and well depths are zero, but for those of one section."""
-    strength = {"Bonds": "k", "Angles": "k", "ProperTorsions": "k*", "ImproperTorsions": "k*", "vdW": "epsilon"}
+    strength = {
+        "Bonds": "k",
+        "Angles": "k",
+        "ProperTorsions": "k*",
+        "ImproperTorsions": "k*",
+        "vdW": "epsilon",
+    }
     vector = np.array(theta.vector)
     for tag, pattern in strength.items():
         if tag != section:

@@ -22,8 +22,8 @@ from tests.openmm_reference import Reference
 from tests.test_handlers import with_bond_orders
 
 STEP = 1e-4
-"""Relative change of a value. The truncation error of a central difference is then about 1e-8 of the derivative's scale,
-and the rounding error about 1e-16 / 1e-4 of the energy's; ``TOLERANCE`` covers both for energies up to 1e4 kJ/mol."""
+"""Relative change of a value. A central difference then has a truncation error of about 1e-8 of the derivative's
+scale, and a rounding error of 1e-16 / 1e-4 of the energy's; ``TOLERANCE`` covers both up to 1e4 kJ/mol."""
 
 TOLERANCE = {"rtol": 2e-6, "atol": 2e-6}
 
@@ -50,7 +50,10 @@ def prepared(name: str):
     """A force field, a topology, options of from_smirnoff, and strained coordinates."""
     if name == "sage":
         molecule = with_charges("CC(=O)Nc1ccccc1O")
-        force_field, options = ForceField("openff_unconstrained-2.2.1.offxml"), {"charge_from_molecules": [molecule]}
+        force_field, options = (
+            ForceField("openff_unconstrained-2.2.1.offxml"),
+            {"charge_from_molecules": [molecule]},
+        )
         topology = molecule.to_topology()
     elif name == "sites":
         molecule = with_charges(SITE_MOLECULE)
@@ -58,7 +61,11 @@ def prepared(name: str):
         options, topology = {"charge_from_molecules": [molecule]}, molecule.to_topology()
     elif name == "library":
         water = with_charges("O")
-        force_field, options, topology = ForceField("tip5p.offxml"), {}, Topology.from_molecules([water, water])
+        force_field, options, topology = (
+            ForceField("tip5p.offxml"),
+            {},
+            Topology.from_molecules([water, water]),
+        )
     elif name == "increments":
         molecule = with_charges("CCO")
         force_field, options = ForceField("openff_unconstrained-2.2.1.offxml", CHARGE_INCREMENTS), {}
@@ -139,7 +146,7 @@ def test_hessian_vector_products(stock_sage):
 
 
 def test_zero_epsilon_and_collinear_atoms():
-    """First and second derivatives are finite where a naive formula is not: TIP3P hydrogens, and a nitrile and an alkyne."""
+    """First and second derivatives are finite where a naive formula is not: TIP3P hydrogens, a nitrile, an alkyne."""
     for force_field, molecule in (
         (ForceField("tip3p.offxml"), with_charges("O")),
         (ForceField("openff_unconstrained-2.2.1.offxml"), with_charges("CC#N")),
@@ -148,11 +155,15 @@ def test_zero_epsilon_and_collinear_atoms():
         system = DiffSystem.from_smirnoff(force_field, molecule, charge_from_molecules=[molecule])
         potential, theta = system.to_jax_potential(), system.force_field_parameters.vector
         x = jnp.asarray(system.positions)
-        straight = x if molecule.n_atoms > 4 else jnp.stack([jnp.arange(4.0) * 0.12, jnp.zeros(4), jnp.zeros(4)], axis=1)
+        straight = (
+            x if molecule.n_atoms > 4 else jnp.stack([jnp.arange(4.0) * 0.12, jnp.zeros(4), jnp.zeros(4)], axis=1)
+        )
         for positions in (x, straight[: molecule.n_atoms]):
             first = jax.grad(potential, argnums=(0, 1))(positions, theta)
             second = jax.jvp(
-                jax.grad(potential, argnums=(0, 1)), (positions, theta), (jnp.ones_like(positions), jnp.ones_like(theta))
+                jax.grad(potential, argnums=(0, 1)),
+                (positions, theta),
+                (jnp.ones_like(positions), jnp.ones_like(theta)),
             )[1]
             for array in (*first, *second):
                 assert np.isfinite(array).all()
@@ -187,7 +198,9 @@ def test_sweep_finite_first_and_second_derivatives():
     packed = batch.pack([system.positions for system in systems], conformers_per_row=1)
 
     def total(positions, theta):
-        return jnp.sum(batch.potential(type(packed)(positions, packed.systems, packed.order, packed.n_conformers), theta))
+        return jnp.sum(
+            batch.potential(type(packed)(positions, packed.systems, packed.order, packed.n_conformers), theta)
+        )
 
     at = (packed.positions, batch.force_field_parameters.vector)
     gradient = jax.grad(total, argnums=(0, 1))
@@ -195,5 +208,3 @@ def test_sweep_finite_first_and_second_derivatives():
     second = jax.jvp(gradient, at, jax.tree.map(jnp.ones_like, at))[1]
     assert all(np.isfinite(array).all() for array in jax.tree.leaves((first, second)))
     print(f"{len(systems)} molecules, first and second derivatives finite")
-
-

@@ -77,7 +77,9 @@ def test_parameterize_and_derivatives(sources, tag, smiles):
     # the map is affine, so its derivative is exact: <c, J v> = <J^T c, v>
     direction = np.random.default_rng(1).normal(size=handler.params.shape)
     moved, _ = handler.partial_parameterize(np.asarray(handler.params) + direction, molecule)
-    assert np.vdot(cotangent, np.asarray(moved) - np.asarray(out)) == pytest.approx(np.vdot(gradient, direction), rel=1e-9)
+    assert np.vdot(cotangent, np.asarray(moved) - np.asarray(out)) == pytest.approx(
+        np.vdot(gradient, direction), rel=1e-9
+    )
     jitted = jax.jit(lambda p: partial(p)[0])
     np.testing.assert_allclose(jitted(handler.params), params, rtol=1e-15)
     assert jax.jvp(lambda p: partial(p)[0], (handler.params,), (jnp.asarray(direction),))[1].shape == out.shape
@@ -128,22 +130,29 @@ def test_kinds_of_molecules(sage, kind):
 def test_refused_molecules(sage):
     with pytest.raises(UnsupportedInputError, match=r"atom 0 \(C\) has implicit hydrogens"):
         sage["Bonds"].parameterize(Chem.MolFromSmiles("CCO"))
-    with pytest.raises(UnsupportedInputError, match="2; use DiffSystem"):
+    with pytest.raises(UnsupportedInputError, match="this topology has 2"):
         sage["Bonds"].parameterize(Topology.from_molecules([with_charges("O")] * 2))
     with pytest.raises(UnsupportedInputError, match="str"):
         sage["Bonds"].parameterize("CCO")
     with pytest.raises(UnsupportedInputError, match="no option bonds"):
         sage["Angles"].parameterize(with_charges("CCO"), bonds=sage["Bonds"])
-    with pytest.raises(ParameterMismatchError, match="Bonds.params must have shape"):
+    with pytest.raises(ParameterMismatchError, match="must have shape"):
         sage["Bonds"].partial_parameterize(np.zeros(3), with_charges("CCO"))
 
 
 def test_empty_results(sage):
     atom = Molecule.from_smiles("[Na+]")
-    for tag, width, arity in (("Bonds", 2, 2), ("Angles", 2, 3), ("ProperTorsions", 3, 4), ("ImproperTorsions", 3, 4)):
+    for tag, width, arity in (
+        ("Bonds", 2, 2),
+        ("Angles", 2, 3),
+        ("ProperTorsions", 3, 4),
+        ("ImproperTorsions", 3, 4),
+    ):
         params, idxs = sage[tag].parameterize(atom)
         assert params.shape == (0, width) and idxs.shape == (0, arity) and idxs.dtype == np.int32
-        assert not np.any(jax.grad(lambda p, tag=tag: sage[tag].partial_parameterize(p, atom)[0].sum())(sage[tag].params))
+        assert not np.any(
+            jax.grad(lambda p, tag=tag: sage[tag].partial_parameterize(p, atom)[0].sum())(sage[tag].params)
+        )
 
 
 @pytest.mark.parametrize(
@@ -164,14 +173,15 @@ def test_unassigned_terms_are_named(sage, tag, culprit):
 def test_a_sentinel_gets_exactly_zero_gradient(sage):
     """A pattern that matches nothing must not change a bit."""
     force_field = copy.deepcopy(sage)
-    for tag, value in (("Bonds", "b1"), ("Angles", "a1"), ("ProperTorsions", "t1"), ("vdW", "n1")):
+    molecule = with_charges("CCO")
+    for tag in ("Bonds", "Angles", "ProperTorsions", "vdW"):
         sentinel = copy.deepcopy(force_field[tag].parameters[0])
         sentinel.smirks = {"Bonds": "[#92:1]~[#92:2]", "Angles": "[#92:1]~[#92:2]~[#92:3]"}.get(tag) or {
             "ProperTorsions": "[#92:1]~[#92:2]~[#92:3]~[#92:4]", "vdW": "[#92:1]"
         }[tag]  # fmt: skip
         sentinel.id = "sentinel"
         force_field[tag].parameters.append(sentinel)
-        handler, molecule = force_field[tag], with_charges("CCO")
+        handler = force_field[tag]
         gradient = jax.grad(lambda p, h=handler: jnp.sum(h.partial_parameterize(p, molecule)[0] ** 2))(handler.params)
         mine = [i for i, name in enumerate(handler.param_names) if name.startswith("sentinel/")]
         assert mine and not np.any(gradient[np.array(mine)])
@@ -184,7 +194,7 @@ def test_matching_is_cached_by_content_not_by_value(sage, monkeypatch):
     calls = []
     search = matching.matches
     monkeypatch.setattr(matching, "matches", lambda *arguments: calls.append(1) or search(*arguments))
-    first, _ = bonds.parameterize(molecule)
+    bonds.parameterize(molecule)
     count = len(calls)
     assert count > 0
     bonds.parameters[5].k = bonds.parameters[5].k * 3
@@ -224,7 +234,7 @@ def test_interpolated_parameters_are_linear_in_theta():
             assert rows[tuple(sorted((bond.atom1_index, bond.atom2_index)))][0] == pytest.approx(expected, rel=1e-12)
             checked += 1
     assert checked == 7
-    with pytest.raises(DiffSystemError, match="twice|isomorphic"):
+    with pytest.raises(DiffSystemError, match="twice"):
         DiffSystem.from_smirnoff(
             force_field, molecule, partial_bond_orders_from_molecules=[molecule, Molecule(molecule)]
         )
@@ -237,7 +247,9 @@ def test_am1bcc_charges_are_constants(sage):
     np.testing.assert_allclose(params[:, 0], sage.get_partial_charges(molecule).m, atol=1e-12)
     assert sage["ToolkitAM1BCC"].params.shape == (0,)
     out, pullback, _ = jax.vjp(
-        lambda p: sage["ToolkitAM1BCC"].partial_parameterize(p, molecule), sage["ToolkitAM1BCC"].params, has_aux=True
+        lambda p: sage["ToolkitAM1BCC"].partial_parameterize(p, molecule),
+        sage["ToolkitAM1BCC"].params,
+        has_aux=True,
     )
     assert pullback(out)[0].shape == (0,)
 

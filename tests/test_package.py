@@ -16,7 +16,9 @@ def run(code: str) -> str:
 
 
 def test_import_is_lazy():
-    assert run("import sys, openff_diffsystem; print([m for m in ('jax', 'openff.toolkit') if m in sys.modules])") == "[]"
+    assert (
+        run("import sys, openff_diffsystem; print([m for m in ('jax', 'openff.toolkit') if m in sys.modules])") == "[]"
+    )
 
 
 def test_public_names():

@@ -141,7 +141,12 @@ def test_tree_for_optimisers_by_attribute(theta):
 
 def test_select(theta):
     chosen = theta.select("ProperTorsions", "k*", id=["t1", "t2"])
-    assert chosen.labels == ("ProperTorsions/t1/k1", "ProperTorsions/t2/k1", "ProperTorsions/t2/k2", "ProperTorsions/t2/k3")
+    assert chosen.labels == (
+        "ProperTorsions/t1/k1",
+        "ProperTorsions/t2/k1",
+        "ProperTorsions/t2/k2",
+        "ProperTorsions/t2/k3",
+    )
     np.testing.assert_array_equal(chosen.merge().vector, theta.vector)
     vector, unravel = chosen.to_vector()
     moved = unravel(vector + 1).merge()

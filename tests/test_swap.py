@@ -34,7 +34,8 @@ def test_every_stock_handler_is_replaced(sage, stock_sage):
 
 
 @pytest.mark.parametrize(
-    "sources", [("openff-2.2.1.offxml", "tip4p_fb.offxml"), ("ff14sb_off_impropers_0.0.4.offxml",), (VIRTUAL_SITES,)]
+    "sources",
+    [("openff-2.2.1.offxml", "tip4p_fb.offxml"), ("ff14sb_off_impropers_0.0.4.offxml",), (VIRTUAL_SITES,)],
 )
 def test_same_text_and_hash(sources):
     ours, theirs = ForceField(*sources, load_plugins=True), ForceField(*sources)
@@ -69,7 +70,9 @@ def test_constraints_survive(sage, stock_sage):
     counts = []
     for force_field in (sage, stock_sage):
         bonds = SMIRNOFFBondCollection.create(force_field["Bonds"], topology)
-        constraints = SMIRNOFFConstraintCollection.create([force_field["Bonds"], force_field["Constraints"]], topology, bonds)
+        constraints = SMIRNOFFConstraintCollection.create(
+            [force_field["Bonds"], force_field["Constraints"]], topology, bonds
+        )
         counts.append(len(constraints.key_map))
     assert counts == [6, 6]
 
@@ -195,14 +198,17 @@ def test_another_plugin_loads_beside_ours():
         "load = plugins.load_handler_plugins\n"
         "forcefield.load_handler_plugins = lambda: [Buckingham, *load()]\n"
         "force_field = ForceField('openff-2.2.1.offxml', load_plugins=True)\n"
-        "print(force_field._parameter_handler_classes['Buckingham'] is Buckingham, type(force_field['vdW']).__module__)\n"
+        "classes = force_field._parameter_handler_classes\n"
+        "print(classes['Buckingham'] is Buckingham, type(force_field['vdW']).__module__)\n"
     )
     assert run(code).split() == ["True", "openff_diffsystem.handlers._classes"]
 
 
 def test_changed_upstream_is_named():
     module = type(sys)("openff.interchange.smirnoff._gbsa")
-    with pytest.raises(UpstreamChangedError, match=r"_gbsa.*SMIRNOFFGBSACollection.*installed are openff-toolkit 0\.18"):
+    with pytest.raises(
+        UpstreamChangedError, match=r"_gbsa.*SMIRNOFFGBSACollection.*installed are openff-toolkit 0\.18"
+    ):
         _swap._wrap_collections(module)
 
 

@@ -57,7 +57,13 @@ def test_transforms(ethanol):
 def test_whole_selected_and_flat_are_the_same(ethanol):
     theta = ethanol.force_field_parameters
     expected = ethanol.parameterize().values
-    for stand_in in (theta, theta.select("Bonds"), theta.vector, np.asarray(theta.vector), theta.to_vector()[0]):
+    for stand_in in (
+        theta,
+        theta.select("Bonds"),
+        theta.vector,
+        np.asarray(theta.vector),
+        theta.to_vector()[0],
+    ):
         np.testing.assert_array_equal(ethanol.parameterize(stand_in).values, expected)
     with pytest.raises(ParameterMismatchError, match="1290"):
         ethanol.parameterize(theta.vector[:-1])

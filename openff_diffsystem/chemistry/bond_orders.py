@@ -6,7 +6,7 @@ orders"), so the interpolated value is a weighted sum of parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,9 @@ def uses_interpolation(handler: Any) -> bool:
     )
 
 
-def fractional_bond_orders(molecule: Molecule, method: str, given: list[Molecule] | None) -> dict[tuple[int, int], float]:
+def fractional_bond_orders(
+    molecule: Molecule, method: str, given: Sequence[Molecule] | None
+) -> dict[tuple[int, int], float]:
     """The fractional bond order of every bond of a molecule, by atom indices in ascending order.
 
     Taken from the isomorphic molecule in ``given`` if there is one, else computed with ``method`` on a copy,
@@ -58,10 +60,10 @@ def fractional_bond_orders(molecule: Molecule, method: str, given: list[Molecule
     return _read(molecule, {i: i for i in range(molecule.n_atoms)})
 
 
-def check_unique(molecules: list[Molecule] | None, argument: str) -> None:
+def check_unique(molecules: Sequence[Molecule] | None, argument: str) -> None:
     """Raise if two molecules of an argument are isomorphic, since it would be unclear which one counts."""
     for i, molecule in enumerate(molecules or []):
-        for other in molecules[:i]:  # type: ignore[index]
+        for other in (molecules or [])[:i]:
             if molecule.is_isomorphic_with(other):
                 raise UnsupportedInputError(f"{argument} holds {molecule.to_smiles(explicit_hydrogens=False)} twice")
 

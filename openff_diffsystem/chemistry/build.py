@@ -19,7 +19,11 @@ from openff_diffsystem.chemistry.matching import forward_or_reversed
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.chemistry.virtual_sites import add_charges, virtual_sites
-from openff_diffsystem.exceptions import ChargeAssignmentError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    ChargeAssignmentError,
+    UnsupportedForceFieldError,
+    UnsupportedInputError,
+)
 from openff_diffsystem.layout import ParameterLayout
 
 SUPPORTED_SECTIONS = frozenset(
@@ -104,8 +108,8 @@ def assemble(
         raise UnsupportedForceFieldError(f"cannot represent the section(s) {', '.join(unsupported)}")
     if "Electrostatics" not in handlers and any(tag in handlers for tag in (*CHARGE_SECTIONS, "VirtualSites", "GBSA")):
         raise UnsupportedForceFieldError("the force field assigns charges but has no Electrostatics section")
-    check_unique(options.partial_bond_orders_from_molecules, "partial_bond_orders_from_molecules")  # type: ignore[arg-type]
-    check_unique(options.charge_from_molecules, "charge_from_molecules")  # type: ignore[arg-type]
+    check_unique(options.partial_bond_orders_from_molecules, "partial_bond_orders_from_molecules")
+    check_unique(options.charge_from_molecules, "charge_from_molecules")
     for molecule in options.charge_from_molecules or ():
         if molecule.partial_charges is None:
             raise UnsupportedInputError(
@@ -149,7 +153,7 @@ def _charges(
 
 
 def check_integral(molecule: PreparedMolecule, charges: np.ndarray) -> None:
-    """Raise unless atom charges, ``(n_atoms,)``, add up to the formal charge within 0.01 e, as openff-interchange does."""
+    """Raise unless atom charges, ``(n_atoms,)``, e, add up to the formal charge within openff-interchange's 0.01 e."""
     total, formal = float(np.sum(charges)), float(molecule.molecule.total_charge.m)
     if abs(total - formal) > 0.01:
         raise ChargeAssignmentError(
@@ -186,15 +190,13 @@ def _species_terms(
     interpolating = [t for t in ("Bonds", "ProperTorsions") if t in handlers and uses_interpolation(handlers[t])]
     if interpolating:
         method = handlers[interpolating[0]].fractional_bondorder_method
-        bond_orders = fractional_bond_orders(molecule.molecule, method, options.partial_bond_orders_from_molecules)  # type: ignore[arg-type]
+        bond_orders = fractional_bond_orders(molecule.molecule, method, options.partial_bond_orders_from_molecules)
 
     sections: dict[str, Terms] = {}
     if "Bonds" in handlers:
         sections["Bonds"] = valence.bonds(molecule, handlers["Bonds"], layout, bond_orders)
     if "Constraints" in handlers:
-        sections["Constraints"] = valence.constraints(
-            molecule, handlers["Constraints"], layout, sections.get("Bonds")
-        )
+        sections["Constraints"] = valence.constraints(molecule, handlers["Constraints"], layout, sections.get("Bonds"))
     constrained = (
         {forward_or_reversed(tuple(pair)) for pair in sections["Constraints"].indices.tolist()}
         if "Constraints" in sections

@@ -76,9 +76,7 @@ def isomorphic_predecessors(species: list[Species]) -> list[tuple[int, np.ndarra
         if earlier == i:
             result.append(None)
             continue
-        _, atom_map = Molecule.are_isomorphic(
-            molecule, species[earlier].prepared.molecule, return_atom_map=True
-        )
+        _, atom_map = Molecule.are_isomorphic(molecule, species[earlier].prepared.molecule, return_atom_map=True)
         result.append(None if atom_map is None else (earlier, np.array([atom_map[a] for a in range(molecule.n_atoms)])))
     return result
 

@@ -88,7 +88,9 @@ class Sources:
 
     def finish(self, sections: list[str]) -> tuple[ParameterLayout, np.ndarray, dict[int, int]]:
         """Layout and values of everything asked for, and the final position of each preliminary one."""
-        described, values, final = [], [], {}
+        described: list[SectionLayout] = []
+        values: list[float] = []
+        final: dict[int, int] = {}
         for section in sections:
             columns = {}
             for (tag, attribute), rows in self._found.items():
@@ -97,7 +99,7 @@ class Sources:
                 ordered = sorted(rows, key=lambda row: -1 if row is None else row)
                 example = rows[ordered[0]][1]
                 unit = md_unit(example) if hasattr(example, "_units") else "dimensionless"
-                described_rows = None if ordered == [None] else tuple(ordered)
+                described_rows = None if ordered == [None] else tuple(row for row in ordered if row is not None)
                 columns[attribute] = Column(NumericAttribute(attribute), unit, described_rows, len(values))
                 for row in ordered:
                     final[rows[row][0]] = len(values)
@@ -187,7 +189,11 @@ def _harmonic(section: str, collection: Any, sources: Sources) -> Terms:
                 value = part.parameters[name]
                 position = sources.position(section, potential_key.id, name + suffix, value)
                 _add(rows, i, column, position, weight, value)
-    return Terms(columns, index_array([key.atom_indices for key in collection.key_map], 2 + (section == "Angles")), rows)
+    return Terms(
+        columns,
+        index_array([key.atom_indices for key in collection.key_map], 2 + (section == "Angles")),
+        rows,
+    )
 
 
 def _torsions(section: str, collection: Any, sources: Sources) -> Terms:
@@ -227,7 +233,8 @@ def _sites(interchange: Any) -> list[Any]:
         raise UnsupportedForceFieldError(f"virtual sites with exclusion policy {collection.exclusion_policy!r}")
     ends = np.cumsum([molecule.n_atoms for molecule in interchange.topology.molecules])
     return sorted(
-        collection.key_map, key=lambda key: int(np.searchsorted(ends, key.orientation_atom_indices[0], side="right"))
+        collection.key_map,
+        key=lambda key: int(np.searchsorted(ends, key.orientation_atom_indices[0], side="right")),
     )
 
 

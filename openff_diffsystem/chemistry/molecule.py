@@ -143,7 +143,7 @@ def as_molecule(entity: Any) -> Molecule:
 
 @lru_cache(maxsize=1024)
 def _from_rdkit(binary: bytes) -> Molecule:
-    rdmol = Chem.Mol(binary)
+    rdmol = Chem.Mol(binary)  # type: ignore[call-overload]
     for atom in rdmol.GetAtoms():
         if atom.GetTotalNumHs():
             raise UnsupportedInputError(

@@ -21,7 +21,11 @@ SIGMA_PER_RMIN_HALF = 2.0 / 2.0 ** (1.0 / 6.0)
 
 def vdw(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:
     """Lennard-Jones parameters per atom, columns ``epsilon`` (kJ/mol) and ``sigma`` (nm)."""
-    return Terms(("epsilon", "sigma"), _every_atom(molecule), lennard_jones(layout, "vdW", _per_atom(molecule, handler)))
+    return Terms(
+        ("epsilon", "sigma"),
+        _every_atom(molecule),
+        lennard_jones(layout, "vdW", _per_atom(molecule, handler)),
+    )
 
 
 def gbsa(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:
@@ -29,7 +33,9 @@ def gbsa(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> T
     rows = _per_atom(molecule, handler)
     columns = ("radius", "scale")
     return Terms(
-        columns, _every_atom(molecule), AffineRows.gather(*(layout.positions("GBSA", name)[rows] for name in columns))
+        columns,
+        _every_atom(molecule),
+        AffineRows.gather(*(layout.positions("GBSA", name)[rows] for name in columns)),
     )
 
 

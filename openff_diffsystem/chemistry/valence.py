@@ -33,7 +33,16 @@ def bonds(
             a, b = atoms[i]
             keys = getattr(handler.parameters[parameter_rows[i]], f"{name}_bondorder")
             labels = {key: f"{name}_bondorder{key}" for key in keys}
-            _interpolate(rows, i, column, layout, "Bonds", parameter_rows[i], labels, _order(molecule, bond_orders, a, b))
+            _interpolate(
+                rows,
+                i,
+                column,
+                layout,
+                "Bonds",
+                parameter_rows[i],
+                labels,
+                _order(molecule, bond_orders, a, b),
+            )
     return Terms(columns, index_array(atoms, 2), rows)
 
 
@@ -84,12 +93,17 @@ def improper_torsions(molecule: PreparedMolecule, handler: Any, layout: Paramete
         for n in range(_n_terms(handler, row)):
             torsions += [((centre, outer[i], outer[j], outer[k]), row, n) for i, j, k in TREFOIL]
     default = handler.default_idivf
-    return _periodic(handler, layout, torsions, default_idivf=3.0 if default == "auto" else float(default))
+    column = layout.sections["ImproperTorsions"].columns.get("default_idivf")
+    return _periodic(
+        handler,
+        layout,
+        torsions,
+        default_idivf=3.0 if default == "auto" else float(default),
+        default_source=NO_SOURCE if column is None else column.start,
+    )
 
 
-def constraints(
-    molecule: PreparedMolecule, handler: Any, layout: ParameterLayout, bonds: Terms | None = None
-) -> Terms:
+def constraints(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout, bonds: Terms | None = None) -> Terms:
     """Distance constraints, column ``distance`` (nm), taken from the bond where the constraint gives none.
 
     Raises
@@ -113,7 +127,7 @@ def constraints(
         rows.weight[i, 0] = bonds.rows.weight[bond, column]  # type: ignore[union-attr]
         rows.offset[i, 0] = bonds.rows.offset[bond, column]  # type: ignore[union-attr]
         rows.further += [
-            (i, 0, source, weight)
+            (int(i), 0, source, weight)
             for row, c, source, weight in bonds.rows.further  # type: ignore[union-attr]
             if (row, c) == (bond, column)
         ]
@@ -121,7 +135,10 @@ def constraints(
 
 
 def check_all_assigned(
-    molecule: PreparedMolecule, section: str, terms: Terms, constrained: set[AtomIndices] = frozenset()  # type: ignore[assignment]
+    molecule: PreparedMolecule,
+    section: str,
+    terms: Terms,
+    constrained: set[AtomIndices] = frozenset(),  # type: ignore[assignment]
 ) -> None:
     """Raise unless exactly the bonds, angles or proper torsions of a molecule have parameters.
 
@@ -158,22 +175,21 @@ def _n_terms(handler: Any, row: int) -> int:
     return len(handler.parameters[row].periodicity)
 
 
-def _periodic(handler: Any, layout: ParameterLayout, torsions: list, default_idivf: float) -> Terms:
+def _periodic(
+    handler: Any, layout: ParameterLayout, torsions: list, default_idivf: float, default_source: int = NO_SOURCE
+) -> Terms:
     columns = ("k", "phase", "idivf")
     n_max = max((n for *_, n in torsions), default=-1) + 1
     tables = np.full((3, max(n_max, 1), len(handler.parameters)), NO_SOURCE, dtype=np.int64)
     for c, name in enumerate(columns):
         for n in range(n_max):
             tables[c, n] = layout.positions(handler.TAGNAME, f"{name}{n + 1}")
-    row = np.array([row for _, row, _ in torsions], dtype=np.int64)
-    n = np.array([n for *_, n in torsions], dtype=np.int64)
-    rows = AffineRows.gather(*(table[n, row] for table in tables))
+    parameter_rows = np.array([row for _, row, _ in torsions], dtype=np.int64)
+    numbers = np.array([n for *_, n in torsions], dtype=np.int64)
+    rows = AffineRows.gather(*(table[numbers, parameter_rows] for table in tables))
     no_idivf = rows.source[:, 2] == NO_SOURCE
-    default = layout.sections[handler.TAGNAME].columns.get("default_idivf")
-    if default is not None:
-        rows.source[no_idivf, 2] = default.start
-    else:
-        rows.offset[no_idivf, 2] = default_idivf
+    rows.source[no_idivf, 2] = default_source
+    rows.offset[no_idivf, 2] = default_idivf if default_source == NO_SOURCE else 0.0
     periodicity = np.array([handler.parameters[r].periodicity[i] for _, r, i in torsions], dtype=np.int32)
     indices = index_array([atoms for atoms, *_ in torsions], 4)
     return Terms(columns, indices, rows, {"periodicity": periodicity})
@@ -190,7 +206,7 @@ def _order(molecule: PreparedMolecule, bond_orders: BondOrders | None, a: int, b
 
 def _interpolate(
     rows: AffineRows,
-    i: int,
+    i: Any,
     column: int,
     layout: ParameterLayout,
     section: str,

@@ -17,7 +17,6 @@ class ConstraintHandler(DifferentiableHandler, stock.ConstraintHandler):
     """``<Constraints>``; parameterizes to ``distance`` (nm) per constraint."""
 
 
-
 class BondHandler(DifferentiableHandler, stock.BondHandler):
     """``<Bonds>``; parameterizes to ``k`` (kJ/mol/nm2) and ``length`` (nm) per bond."""
 
@@ -27,11 +26,11 @@ class AngleHandler(DifferentiableHandler, stock.AngleHandler):
 
 
 class ProperTorsionHandler(DifferentiableHandler, stock.ProperTorsionHandler):
-    """``<ProperTorsions>``; parameterizes to ``k`` (kJ/mol), ``phase`` (rad) and ``idivf`` per torsion and periodicity."""
+    """``<ProperTorsions>``; parameterizes to ``k`` (kJ/mol), ``phase`` (rad), ``idivf`` per torsion and periodicity."""
 
 
 class ImproperTorsionHandler(DifferentiableHandler, stock.ImproperTorsionHandler):
-    """``<ImproperTorsions>``; parameterizes like proper torsions, three rows per centre and periodicity, centre first."""
+    """``<ImproperTorsions>``; like proper torsions, three rows per centre and periodicity, the centre first."""
 
 
 class vdWHandler(DifferentiableHandler, stock.vdWHandler):
@@ -59,7 +58,7 @@ class ChargeIncrementModelHandler(DifferentiableHandler, stock.ChargeIncrementMo
 
 
 class VirtualSiteHandler(DifferentiableHandler, stock.VirtualSiteHandler):
-    """``<VirtualSites>``; parameterizes to ``distance`` (nm), ``outOfPlaneAngle`` and ``inPlaneAngle`` (rad) per site."""
+    """``<VirtualSites>``; parameterizes to ``distance`` (nm), ``outOfPlaneAngle``, ``inPlaneAngle`` (rad) per site."""
 
     def find_matches(self, entity: Any, unique: bool = False) -> dict[tuple[int, ...], Any]:
         """As upstream. Each list of matches also answers ``parameter_type``, which ``label_molecules`` asks for."""

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from openff_diffsystem.assignment import Assignment
-    from openff_diffsystem.layout import SectionLayout
 
 MoleculeLike = Any
 """A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens."""
@@ -65,9 +64,7 @@ class DifferentiableHandler:
         """:meth:`partial_parameterize` with the handler's own parameters."""
         return self.partial_parameterize(self.params, molecule, **options)
 
-    def partial_parameterize(
-        self, params: Any, molecule: MoleculeLike, **options: Any
-    ) -> tuple[jax.Array, np.ndarray]:
+    def partial_parameterize(self, params: Any, molecule: MoleculeLike, **options: Any) -> tuple[jax.Array, np.ndarray]:
         """Parameters of every term of a molecule, as a function of ``params``.
 
         ``jax.vjp(lambda p: handler.partial_parameterize(p, molecule), handler.params, has_aux=True)`` gives the

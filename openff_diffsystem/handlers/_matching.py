@@ -122,9 +122,7 @@ def _electrostatics(
     return Terms(("scale14",), pairs, AffineRows.gather(source))
 
 
-def _virtual_sites(
-    molecule: PreparedMolecule, handler: Any, layout: ParameterLayout, options: dict[str, Any]
-) -> Terms:
+def _virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout, options: dict[str, Any]) -> Terms:
     return virtual_sites(molecule, handler, layout)
 
 

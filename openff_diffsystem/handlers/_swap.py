@@ -32,7 +32,7 @@ from openff_diffsystem.exceptions import UpstreamChangedError
 _STOCK_TYPES: dict[type, type] = {}
 """Our handler class -> the stock class that it takes the place of."""
 
-_COLLECTION_METHODS = {
+_COLLECTION_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     "openff.interchange.smirnoff._base": {"SMIRNOFFCollection": ("create",)},
     "openff.interchange.smirnoff._valence": {
         "SMIRNOFFBondCollection": ("create",),
@@ -60,7 +60,7 @@ def as_stock(handler: Any) -> Any:
     stock = _STOCK_TYPES.get(type(handler))
     if stock is None:
         return handler
-    view = object.__new__(stock)
+    view: Any = object.__new__(stock)
     view.__dict__ = handler.__dict__
     return view
 
@@ -88,11 +88,7 @@ def _specialise(register: Callable) -> Callable:
 
 def _replace_parents(classes: list[type]) -> list[type]:
     """Put each class that specialises another one of the list, under the same tag, in the place of that one."""
-    parents = {
-        ours: stock
-        for ours in classes
-        if (stock := _STOCK_TYPES.get(ours)) is not None and stock in classes
-    }
+    parents = {ours: stock for ours in classes if (stock := _STOCK_TYPES.get(ours)) is not None and stock in classes}
     replacement = {stock: ours for ours, stock in parents.items()}
     return [replacement.get(cls, cls) for cls in classes if cls not in parents]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 from openff_diffsystem.potentials.geometry import Vector, angle, columns, difference, dihedral, norm
 
 
-def harmonic_bonds(corners: list[Vector], parameters: jax.Array) -> jax.Array:
+def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array) -> jax.Array:
     """k/2 (r - length)^2 per bond (SMIRNOFF specification, "Bonds").
 
     Parameters
@@ -28,7 +30,7 @@ def harmonic_bonds(corners: list[Vector], parameters: jax.Array) -> jax.Array:
     return 0.5 * k * (norm(difference(b, a)) - length) ** 2
 
 
-def harmonic_angles(corners: list[Vector], parameters: jax.Array) -> jax.Array:
+def harmonic_angles(corners: Sequence[Vector], parameters: jax.Array) -> jax.Array:
     """k/2 (theta - angle)^2 per angle (SMIRNOFF specification, "Angles").
 
     Parameters
@@ -47,7 +49,7 @@ def harmonic_angles(corners: list[Vector], parameters: jax.Array) -> jax.Array:
     return 0.5 * k * (angle(*corners) - equilibrium) ** 2
 
 
-def periodic_torsions(corners: list[Vector], parameters: jax.Array, periodicity: jax.Array) -> jax.Array:
+def periodic_torsions(corners: Sequence[Vector], parameters: jax.Array, periodicity: jax.Array) -> jax.Array:
     """k/idivf (1 + cos(periodicity phi - phase)) per term (SMIRNOFF specification, "ProperTorsions").
 
     Parameters

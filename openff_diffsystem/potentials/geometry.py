@@ -17,7 +17,7 @@ Vector = Sequence[Any]
 
 
 def split(array: jax.Array, sizes: Sequence[int], axis: int) -> list[jax.Array]:
-    """Cut an array along an axis. Unlike slices, whose adjoints are padded and added, the adjoint is one concatenation."""
+    """Cut an array along an axis. The adjoint is one concatenation; those of slices are padded and added."""
     return list(jax.lax.split(array, tuple(sizes), axis=axis))
 
 

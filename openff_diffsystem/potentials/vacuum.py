@@ -23,7 +23,7 @@ from openff_diffsystem.system_parameters import SystemParameters
 )
 @dataclass
 class Interactions:
-    """Who interacts with whom: integer arrays, passed to compiled code as arguments so that shapes alone decide compilation.
+    """Who interacts with whom: integer arrays, arguments of compiled code, so that shapes alone decide compilation.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Interactions:
     periodicity
         By torsion section, ``(n_terms,)``, int32.
     kept
-        By section, ``(n_terms,)`` bool: terms that count. Bonds and angles fixed by constraints do not, unless asked for.
+        By section, ``(n_terms,)`` bool: terms that count. Those fixed by constraints do not, unless asked for.
     site_atoms, site_types
         ``(n_sites, 4)`` and ``(n_sites,)``, int32: orientation atoms and types of virtual sites.
     pairs, pair_kinds
@@ -118,7 +118,10 @@ def _corners(indices: dict[str, jax.Array], positions: jax.Array) -> dict[str, l
 
 
 def _pair_energies(
-    interactions: Interactions, positions: jax.Array, parameters: SystemParameters, sections: dict[str, jax.Array]
+    interactions: Interactions,
+    positions: jax.Array,
+    parameters: SystemParameters,
+    sections: dict[str, jax.Array],
 ) -> dict[str, jax.Array]:
     particles = [positions]
     if "vdW" in sections:

@@ -27,7 +27,12 @@ _Y_WEIGHTS = {
     "TrivalentLonePair": (-1.0, 1.0, 0.0, 0.0),
 }
 # MonovalentLonePair measures the in-plane angle from +x; the other types point away from their neighbours, along -x.
-_IN_PLANE_SIGN = {"BondCharge": -1.0, "MonovalentLonePair": 1.0, "DivalentLonePair": -1.0, "TrivalentLonePair": -1.0}
+_IN_PLANE_SIGN = {
+    "BondCharge": -1.0,
+    "MonovalentLonePair": 1.0,
+    "DivalentLonePair": -1.0,
+    "TrivalentLonePair": -1.0,
+}
 
 _X = np.array([_X_WEIGHTS[name] for name in SITE_TYPES])
 _Y = np.array([_Y_WEIGHTS[name] for name in SITE_TYPES])

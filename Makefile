@@ -1,0 +1,39 @@
+# Every target makes the environment it needs. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= pip,charges,examples,test
+WORKERS ?= 2
+BIN = $(VENV)/bin
+
+.PHONY: test example sweep upstream bench lint docs clean
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+example: $(VENV)/.installed
+	$(BIN)/python examples/refit_torsion.py
+
+# the parity, energy and derivative sweeps over whole data sets: hours, not minutes
+sweep: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow -s
+
+# OpenFF's own suites, stock and with our handlers swapped in
+upstream: $(VENV)/.installed
+	$(BIN)/python -m tests.upstream.run
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.run
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info
