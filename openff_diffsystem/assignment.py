@@ -86,7 +86,7 @@ class AffineRows:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Assignment:
     """``weight * theta[source] + offset``, plus ``further_weight * theta[further_source]`` at each ``further_row``.
 
@@ -123,31 +123,28 @@ class Assignment:
     def __call__(self, theta: Any) -> Any:
         """Apply the map to ``theta``, ``(n_parameters,)``, a NumPy or JAX array; the result is of the same kind.
 
-        Differentiable to any order in forward and reverse mode. The dtype of ``theta`` is kept.
+        The dtype of ``theta`` is kept.
         """
-        if isinstance(theta, np.ndarray):
-            if not theta.size:
-                return self.offset.astype(theta.dtype)
-            values = self.weight * theta[self.source] + self.offset
-            np.add.at(values, self.further_row, self.further_weight * theta[self.further_source])
-            return values.astype(theta.dtype, copy=False)
-        if not theta.shape[-1]:
-            return _as(self.offset, theta)
-        values = _as(self.weight, theta) * theta[self.source] + _as(self.offset, theta)
+        return self.linear(theta) + _like(self.offset, theta)
+
+    def linear(self, theta: Any) -> Any:
+        """The map without its constant part, ``(n_parameters,)`` to ``(n_values,)``."""
+        if not theta.shape[0]:
+            return _like(np.zeros(len(self.offset)), theta)
+        values = _like(self.weight, theta) * theta[self.source]
         if len(self.further_row):
-            terms = _as(self.further_weight, theta) * theta[self.further_source]
-            values = values.at[self.further_row].add(terms)
+            values = _add_at(values, self.further_row, _like(self.further_weight, theta) * theta[self.further_source])
         return values
 
-    def pullback(self, cotangent: np.ndarray, n_parameters: int) -> np.ndarray:
-        """The adjoint on the host: ``(n_values,)`` cotangents of the values to ``(n_parameters,)`` of theta."""
-        gradient = np.bincount(self.source, weights=self.weight * cotangent, minlength=n_parameters)
+    def adjoint(self, cotangent: Any, n_parameters: int) -> Any:
+        """The transpose of :meth:`linear`, ``(n_values,)`` to ``(n_parameters,)``."""
+        gradient = _like(np.zeros(n_parameters), cotangent)
+        if not n_parameters:
+            return gradient
+        gradient = _add_at(gradient, self.source, _like(self.weight, cotangent) * cotangent)
         if len(self.further_row):
-            gradient += np.bincount(
-                self.further_source,
-                weights=self.further_weight * cotangent[self.further_row],
-                minlength=n_parameters,
-            )
+            terms = _like(self.further_weight, cotangent) * cotangent[self.further_row]
+            gradient = _add_at(gradient, self.further_source, terms)
         return gradient
 
     def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -160,7 +157,17 @@ class Assignment:
         )
 
 
-def _as(constant: Any, theta: Any) -> Any:
+def _like(constant: Any, array: Any) -> Any:
+    """A constant as the kind of array and in the dtype of another."""
+    if isinstance(array, np.ndarray):
+        return np.asarray(constant, dtype=array.dtype)
     import jax.numpy as jnp
 
-    return jnp.asarray(constant, dtype=theta.dtype)
+    return jnp.asarray(constant, dtype=array.dtype)
+
+
+def _add_at(array: Any, positions: Any, values: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        sums = np.bincount(positions, weights=values, minlength=len(array))
+        return array + sums.astype(array.dtype)
+    return array.at[positions].add(values)

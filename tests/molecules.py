@@ -45,6 +45,23 @@ def alk_eth_oh() -> list[Molecule]:
     return molecules
 
 
+@lru_cache
+def in_vacuum(every: int = 20) -> tuple[Molecule, ...]:
+    """MiniDrugBank, every n-th molecule of AlkEthOH, ions and water, charged, at an RDKit conformer.
+
+    Where RDKit finds no conformer (one molecule of MiniDrugBank), the one of the file is kept.
+    """
+    molecules = [*mini_drug_bank(), *alk_eth_oh()[::every]]
+    for molecule in molecules:
+        molecule.assign_partial_charges("gasteiger")
+        kept = molecule.conformers
+        try:
+            molecule.generate_conformers(n_conformers=1)
+        except ValueError:
+            molecule._conformers = kept
+    return (*molecules, *ions_and_water())
+
+
 def ions_and_water() -> list[Molecule]:
     """Monatomic ions and water, with their formal charges as partial charges where they are ions."""
     ions = ["[Li+]", "[Na+]", "[K+]", "[Rb+]", "[Cs+]", "[F-]", "[Cl-]", "[Br-]", "[I-]"]

@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from openff.toolkit import Molecule, Topology
 from openff.toolkit.utils.rdkit_wrapper import RDKitToolkitWrapper
 from rdkit import Chem
@@ -15,6 +16,8 @@ from openff_diffsystem.chemistry.matching import AtomIndices, forward_or_reverse
 from openff_diffsystem.exceptions import UnsupportedInputError
 
 _RDKIT = RDKitToolkitWrapper()
+_RDMOLS: LRUCache = LRUCache(maxsize=1024)
+"""RDKit molecules by connection table: making one takes as long as matching all bonds."""
 
 
 def bonded_pairs(molecule: Any, first: int = 0) -> list[tuple[int, int]]:
@@ -99,7 +102,10 @@ class PreparedMolecule(BondGraph):
     @cached_property
     def rdmol(self) -> Any:
         """The RDKit molecule in the aromaticity model of SMIRNOFF, ready for substructure search."""
-        return _RDKIT.to_rdkit(self.molecule)
+        key = self.key
+        if key not in _RDMOLS:
+            _RDMOLS[key] = _RDKIT.to_rdkit(self.molecule)
+        return _RDMOLS[key]
 
     def describe(self, atoms: AtomIndices) -> str:
         """Atoms by index, name and element, for messages."""

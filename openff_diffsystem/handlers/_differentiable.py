@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import jax
     import numpy as np
 
-    from openff_diffsystem.assignment import Assignment
+    from openff_diffsystem.affine import AffineMap
 
 MoleculeLike = Any
 """A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens."""
@@ -95,28 +95,21 @@ class DifferentiableHandler:
         ParameterMismatchError
             If ``params`` has the wrong shape.
         """
-        import jax
         import jax.numpy as jnp
-        import numpy as np
 
         from openff_diffsystem.exceptions import ParameterMismatchError
 
         matched = self._match(molecule, options)
-        if jnp.shape(params) != (matched.n_params,):
+        if jnp.shape(params) != (matched.map.n_parameters,):
             raise ParameterMismatchError(
-                f"{self.TAGNAME}.params must have shape ({matched.n_params},), got {jnp.shape(params)}"  # type: ignore[attr-defined]
+                f"{self.TAGNAME}.params must have shape ({matched.map.n_parameters},), got {jnp.shape(params)}"  # type: ignore[attr-defined]
             )
-        shape = (len(matched.indices), matched.n_columns)
-        if isinstance(params, jax.core.Tracer):
-            return matched.assignment(params).reshape(shape), matched.indices
-        # nothing to trace: a gather in NumPy takes microseconds where op-by-op jax takes milliseconds
-        params = np.asarray(params, dtype=jnp.result_type(float, params))
-        return jnp.asarray(matched.assignment(params).reshape(shape)), matched.indices
+        return matched.map(jnp.asarray(params, dtype=jnp.result_type(float, params))), matched.indices
 
     def _layout(self) -> Any:
-        from openff_diffsystem.layout import read_handlers
+        from openff_diffsystem.handlers._matching import handler_layout
 
-        return read_handlers([self])[0]
+        return handler_layout(self)
 
     def _match(self, molecule: MoleculeLike, options: dict[str, Any]) -> _Matched:
         from openff_diffsystem.chemistry.molecule import as_molecule
@@ -134,14 +127,11 @@ class DifferentiableHandler:
         return cache[key]
 
 
-class _Matched:
+class _Matched(NamedTuple):
     """The terms of one molecule under one handler."""
 
-    def __init__(self, indices: np.ndarray, assignment: Assignment, n_columns: int, n_params: int) -> None:
-        self.indices = indices
-        self.assignment = assignment
-        self.n_columns = n_columns
-        self.n_params = n_params
+    indices: np.ndarray
+    map: AffineMap
 
 
 _MAX_MOLECULES = 4096

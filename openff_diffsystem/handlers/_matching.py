@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from openff.toolkit import GLOBAL_TOOLKIT_REGISTRY, Molecule
 
+from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.assignment import AffineRows
 from openff_diffsystem.charges.sections import CHARGE_SECTIONS
 from openff_diffsystem.chemistry import nonbonded, valence
@@ -41,11 +43,12 @@ def match_molecule(handler: Any, molecule: Molecule, options: dict[str, Any]) ->
     if unknown:
         raise UnsupportedInputError(f"{section}.parameterize takes no option {', '.join(sorted(unknown))}")
     prepared = PreparedMolecule(molecule)
-    layout, _ = read_handlers([handler])
+    layout = handler_layout(handler)
     terms = _SECTIONS[section](prepared, handler, layout, options)
     if section in ("Bonds", "Angles", "ProperTorsions"):
         valence.check_all_assigned(prepared, section, terms)
-    return _Matched(terms.indices, terms.rows.flatten(), len(terms.columns), layout.size)
+    shape = (terms.n_terms, len(terms.columns))
+    return _Matched(terms.indices, AffineMap(terms.rows.flatten(), shape, layout.size))
 
 
 def matching_key(handler: Any, molecule: Molecule, options: dict[str, Any]) -> Any:
@@ -53,25 +56,36 @@ def matching_key(handler: Any, molecule: Molecule, options: dict[str, Any]) -> A
     if options:
         return None
     registry = repr(GLOBAL_TOOLKIT_REGISTRY) if handler.TAGNAME in CHARGE_SECTIONS else None
-    return (
-        molecule.ordered_connection_table_hash(),
-        registry,
-        _structure(handler),
-        tuple(map(_structure, handler.parameters)),
-    )
+    return molecule.ordered_connection_table_hash(), registry, _structure(handler)
 
 
-def _structure(owner: Any) -> tuple:
-    """Everything about a parameter or handler but the values of its numbers."""
-    return tuple((name, _shape(value)) for name, value in owner.__dict__.items() if name not in ("_id", "_parameters"))
+def handler_layout(handler: Any) -> ParameterLayout:
+    """The layout of one handler's numbers. Reading a section anew takes as long as matching it."""
+    key = _structure(handler)
+    if key not in _LAYOUTS:
+        _LAYOUTS[key] = read_handlers([handler])[0]
+    return _LAYOUTS[key]
+
+
+_LAYOUTS: LRUCache = LRUCache(maxsize=256)
+
+
+def _structure(handler: Any) -> tuple:
+    """Everything about a handler and its parameters but the values of their numbers."""
+    return (handler.TAGNAME, *(_state(owner) for owner in (handler, *handler.parameters)))
+
+
+def _state(owner: Any) -> tuple:
+    return tuple([(name, _shape(value)) for name, value in owner.__dict__.items() if name != "_parameters"])
 
 
 def _shape(value: Any) -> Any:
+    """What is left of a value without its numbers: text, integers, and how long lists and which keys mappings have."""
+    if type(value) is str or type(value) is int:
+        return value
     if isinstance(value, list):
         return tuple(map(_shape, value))
-    if isinstance(value, dict):
-        return tuple(value)
-    return value if isinstance(value, str | int) else None
+    return tuple(value) if isinstance(value, dict) else None
 
 
 def _bonds(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout, options: dict[str, Any]) -> Terms:

@@ -1,0 +1,84 @@
+"""A constant sparse affine map as a JAX primitive: NumPy outside jit, XLA inside.
+
+Handlers parameterize molecules one by one, each with shapes of its own. Operation by operation, jax would compile
+a dozen small programs for every molecule it has not seen; these primitives compile nothing until somebody calls jit.
+They follow the rules of linear functions, so derivatives of any order and in any direction work.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from openff_diffsystem.assignment import Assignment
+
+
+class AffineMap:
+    """The map of an :class:`~openff_diffsystem.assignment.Assignment` as a function jax can trace.
+
+    Parameters
+    ----------
+    assignment
+        ``(n_values,)`` values from ``(n_parameters,)`` parameters.
+    shape
+        Shape of the result, ``n_values`` elements.
+    n_parameters
+        Length of the argument.
+    """
+
+    def __init__(self, assignment: Assignment, shape: tuple[int, ...], n_parameters: int) -> None:
+        self.assignment = assignment
+        self.shape = shape
+        self.n_parameters = n_parameters
+
+    def __call__(self, theta: Any) -> jax.Array:
+        """Apply the map to ``(n_parameters,)``; the dtype is kept."""
+        return _affine.bind(theta, map=self)
+
+    def _affine(self, theta: Any) -> Any:
+        return self.assignment(theta).reshape(self.shape)
+
+    def _linear(self, theta: Any) -> Any:
+        return self.assignment.linear(theta).reshape(self.shape)
+
+    def _adjoint(self, cotangent: Any) -> Any:
+        return self.assignment.adjoint(cotangent.reshape(-1), self.n_parameters)
+
+
+def _primitive(name: str, method: str, to_values: bool) -> Primitive:
+    """A primitive that calls a method of its map: with NumPy arrays outside jit, with traced ones inside."""
+    primitive = Primitive(f"diffsystem_{name}")
+
+    @primitive.def_impl
+    def _(argument: Any, *, map: AffineMap) -> jax.Array:
+        # device_put, since jnp.asarray compiles a program for every new shape
+        return jax.device_put(getattr(map, method)(np.asarray(argument)))
+
+    @primitive.def_abstract_eval
+    def _(argument: Any, *, map: AffineMap) -> ShapedArray:
+        return ShapedArray(map.shape if to_values else (map.n_parameters,), argument.dtype)
+
+    def traced(argument: Any, *, map: AffineMap) -> Any:
+        return getattr(map, method)(argument)
+
+    def batched(arguments: Any, dimensions: Any, *, map: AffineMap) -> tuple[Any, int]:
+        (argument,), (dimension,) = arguments, dimensions
+        return jax.vmap(lambda one: traced(one, map=map), in_axes=dimension)(argument), 0
+
+    mlir.register_lowering(primitive, mlir.lower_fun(traced, multiple_results=False))
+    batching.primitive_batchers[primitive] = batched
+    return primitive
+
+
+_affine = _primitive("affine", "_affine", to_values=True)
+_linear = _primitive("linear", "_linear", to_values=True)
+_adjoint = _primitive("adjoint", "_adjoint", to_values=False)
+
+ad.defjvp(_affine, lambda tangent, theta, *, map: _linear.bind(tangent, map=map))
+ad.deflinear2(_linear, lambda cotangent, _, *, map: [_adjoint.bind(cotangent, map=map)])
+ad.deflinear2(_adjoint, lambda cotangent, _, *, map: [_linear.bind(cotangent, map=map)])
