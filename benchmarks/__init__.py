@@ -1,0 +1,1 @@
+"""Speed, measured in one run and as ratios against the peer in the same run. ``make bench`` runs all."""

@@ -1,0 +1,62 @@
+"""Run every benchmark and write ``benchmarks/RESULTS.md``."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+from benchmarks import assignment, energy, loading, parameterize  # noqa: E402  # x64 comes first
+from benchmarks.timing import Row  # noqa: E402
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def main() -> None:
+    """Print and write the report."""
+    lines = [
+        "# Benchmarks",
+        "",
+        f"`make bench` on {os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, "
+        f"jax {jax.__version__} ({jax.default_backend()}), double precision. "
+        f"openff-toolkit {_version('openff-toolkit')}, openff-interchange {_version('openff-interchange')}.",
+        "",
+        "| what | time | compared | bar | met |",
+        "|---|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    for module in (loading, parameterize, assignment, energy):
+        for row in module.run():
+            lines.append(_line(row))
+            print(lines[-1], flush=True)
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def _line(row: Row) -> str:
+    met = "" if row.met is None else "yes" if row.met else "**no**"
+    return f"| {row.what} | {row.figure} | {row.peer} | {row.bar} | {met} |"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except ImportError:
+        return version(f"acellera-{name}")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
