@@ -38,7 +38,7 @@ def run() -> list[Row]:
         times[count] = once(lambda box=box: DiffSystem.from_smirnoff(force_field, box).term_indices)
         if count == 2000:
             fresh = Topology.from_molecules([water] * count)
-            peer = once(lambda: force_field.create_interchange(fresh).topology and None)
+            peer = once(lambda box=fresh: force_field.create_interchange(box).topology and None)
             ratio = times[count] / peer
             rows.append(
                 Row(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,9 +74,9 @@ def _data_set(force_field: ForceField) -> list[Row]:
             rows = type(packed)(positions, packed.systems, packed.order, packed.n_conformers)
             return jnp.sum(batch.potential(rows, theta))
 
-        function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
-        compiling = once(lambda f=function: f(theta, packed.positions))
-        each = measure(lambda f=function: f(theta, packed.positions), 5).best / (count * CONFORMERS)
+        function = partial(jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), theta, packed.positions)
+        compiling = once(function)
+        each = measure(function, 5).best / (count * CONFORMERS)
         rows.append(
             Row(
                 f"energy + dU/dx + dU/dtheta, {count} molecules x {CONFORMERS} conformers",

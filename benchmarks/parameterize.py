@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def run() -> list[Row]:
             return out, pullback(cotangent)[0]
 
         size = sum(handler.parameterize(molecule)[0].size for handler in handlers)
-        jitted.append(measure(lambda f=through_handlers, c=jnp.ones(size): f(theta, c), 200).best)
+        jitted.append(measure(partial(through_handlers, theta, jnp.ones(size)), 200).best)
 
         system = DiffSystem.from_smirnoff(force_field, molecule, charge_from_molecules=[molecule])
 
@@ -63,7 +65,7 @@ def run() -> list[Row]:
             return out, pullback(cotangent)[0]
 
         cotangent = jnp.ones(system.system_layout.size)
-        system_level.append(measure(lambda f=through_system, c=cotangent: f(theta, c), 200).best)
+        system_level.append(measure(partial(through_system, theta, cotangent), 200).best)
 
     def row(what: str, times: list[float], bar: float | None = None) -> Row:
         mean = float(np.mean(times))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.sparse import csr_array
 
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.exceptions import (
@@ -23,6 +22,7 @@ from openff_diffsystem.interactions import vacuum_interactions
 from openff_diffsystem.layout import ParameterLayout
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
 from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies, total_energy
+from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
 from openff_diffsystem.units import nanometers
@@ -221,9 +221,7 @@ class DiffSystem:
 
     def assignment(self, section: str) -> SectionAssignment:
         """The assignment of one section: indices, weights and, on request, the parameter matrix."""
-        where = self._section(section)
-        values = slice(where.start, where.start + where.n_values)
-        return SectionAssignment(self, section, values)
+        return SectionAssignment(self.assignment_map, self._section(section), self.parameter_layout.size)
 
     def indices(self, section: str) -> np.ndarray:
         """Particle indices of the terms of a section, ``(n_terms, n_atoms_per_term)``, int32, C-contiguous."""
@@ -378,50 +376,6 @@ class DiffSystem:
     def __repr__(self) -> str:
         n_molecules = sum(copies for _, copies in self.molecules)
         return f"DiffSystem({n_molecules} molecules, {self.n_particles} particles, {self.system_layout!r})"
-
-
-@dataclass(frozen=True)
-class SectionAssignment:
-    """The assignment of one section: system parameters of its unique molecules as sums over theta.
-
-    Row ``i * n_columns + c`` is column ``c`` of term ``i``, unique molecules one after the other.
-    """
-
-    system: DiffSystem
-    section: str
-    values: slice
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the attributes of a term."""
-        return self.system.system_layout.sections[self.section].columns
-
-    @property
-    def indices(self) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of each non-zero of the matrix, ``(n_nonzero,)``, int32."""
-        row, column, _ = self._entries()
-        return row, column
-
-    @property
-    def weights(self) -> np.ndarray:
-        """The non-zeros of the matrix, ``(n_nonzero,)``."""
-        return self._entries()[2]
-
-    @property
-    def offset(self) -> np.ndarray:
-        """The constant part, ``(n_rows,)``, MD units."""
-        return self.system.assignment_map.offset[self.values]
-
-    def to_matrix(self) -> csr_array:
-        """The parameter matrix, ``(n_rows, n_values)``, sparse: system parameters are ``matrix @ theta + offset``."""
-        row, column, weight = self._entries()
-        shape = (self.values.stop - self.values.start, self.system.parameter_layout.size)
-        return csr_array((weight, (row, column)), shape=shape)
-
-    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        row, column, weight = self.system.assignment_map.entries()
-        mine = (row >= self.values.start) & (row < self.values.stop)
-        return row[mine] - self.values.start, column[mine], weight[mine]
 
 
 def _apply_arrays(arrays: tuple[jax.Array, ...], theta: jax.Array) -> jax.Array:

@@ -17,9 +17,9 @@ from openff_diffsystem.chemistry.copies import Species
 from openff_diffsystem.chemistry.molecule import BondGraph, bonded_pairs
 from openff_diffsystem.chemistry.nonbonded import SIGMA_PER_RMIN_HALF, ClosePairs, close_pairs
 from openff_diffsystem.chemistry.terms import Terms, index_array
-from openff_diffsystem.chemistry.virtual_sites import NO_ATOM, SITE_TYPES
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout, read_handlers
+from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES
 from openff_diffsystem.units import md_unit, to_md
 
 _HARMONIC = {"Bonds": ("k", "length"), "Angles": ("k", "angle")}

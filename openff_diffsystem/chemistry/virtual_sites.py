@@ -11,12 +11,7 @@ from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.layout import ParameterLayout, numeric_attributes
-
-SITE_TYPES = ("BondCharge", "MonovalentLonePair", "DivalentLonePair", "TrivalentLonePair")
-"""The four types of the SMIRNOFF specification; a site's type is its position here."""
-
-NO_ATOM = -1
-"""Fills ``indices`` of sites with fewer than four orientation atoms."""
+from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES
 
 
 def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import jax
     import numpy as np
 
-    from openff_diffsystem.affine import AffineMap
+    from openff_diffsystem.handlers._matching import Matched
 
 MoleculeLike = Any
 """A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens."""
@@ -111,7 +111,7 @@ class DifferentiableHandler:
 
         return handler_layout(self)
 
-    def _match(self, molecule: MoleculeLike, options: dict[str, Any]) -> _Matched:
+    def _match(self, molecule: MoleculeLike, options: dict[str, Any]) -> Matched:
         from openff_diffsystem.chemistry.molecule import as_molecule
         from openff_diffsystem.handlers._matching import match_molecule, matching_key
 
@@ -127,13 +127,6 @@ class DifferentiableHandler:
         return cache[key]
 
 
-class _Matched(NamedTuple):
-    """The terms of one molecule under one handler."""
-
-    indices: np.ndarray
-    map: AffineMap
-
-
 _MAX_MOLECULES = 4096
-_CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Any, _Matched]] = WeakKeyDictionary()
+_CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Any, Matched]] = WeakKeyDictionary()
 """Kept outside the handlers: what they hold is copied, pickled, hashed and shared with their stock views."""

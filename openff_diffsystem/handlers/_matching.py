@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
@@ -18,7 +18,6 @@ from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.chemistry.virtual_sites import virtual_sites
 from openff_diffsystem.exceptions import UnassignedParameterError, UnsupportedInputError
-from openff_diffsystem.handlers._differentiable import _Matched
 from openff_diffsystem.layout import ParameterLayout, read_handlers
 
 _OPTIONS = {
@@ -28,7 +27,14 @@ _OPTIONS = {
 }
 
 
-def match_molecule(handler: Any, molecule: Molecule, options: dict[str, Any]) -> _Matched:
+class Matched(NamedTuple):
+    """The terms of one molecule under one handler: particle indices, and the map onto their parameters."""
+
+    indices: np.ndarray
+    map: AffineMap
+
+
+def match_molecule(handler: Any, molecule: Molecule, options: dict[str, Any]) -> Matched:
     """The terms of a molecule, their indices and how they follow from ``handler.params``.
 
     Raises
@@ -48,7 +54,7 @@ def match_molecule(handler: Any, molecule: Molecule, options: dict[str, Any]) ->
     if section in ("Bonds", "Angles", "ProperTorsions"):
         valence.check_all_assigned(prepared, section, terms)
     shape = (terms.n_terms, len(terms.columns))
-    return _Matched(terms.indices, AffineMap(terms.rows.flatten(), shape, layout.size))
+    return Matched(terms.indices, AffineMap(terms.rows.flatten(), shape, layout.size))
 
 
 def matching_key(handler: Any, molecule: Molecule, options: dict[str, Any]) -> Any:

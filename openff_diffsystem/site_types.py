@@ -1,0 +1,7 @@
+"""Numbering of virtual-site types, shared by chemistry and energies."""
+
+SITE_TYPES = ("BondCharge", "MonovalentLonePair", "DivalentLonePair", "TrivalentLonePair")
+"""The four types of the SMIRNOFF specification; a site's type is its position here."""
+
+NO_ATOM = -1
+"""Fills the orientation atoms of sites that have fewer than four."""
