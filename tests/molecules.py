@@ -46,14 +46,22 @@ def alk_eth_oh() -> list[Molecule]:
 
 
 @lru_cache
-def in_vacuum(every: int = 20) -> tuple[Molecule, ...]:
-    """MiniDrugBank, every n-th molecule of AlkEthOH, ions and water, charged, at an RDKit conformer.
+def charged(every: int = 20) -> tuple[Molecule, ...]:
+    """MiniDrugBank and every n-th molecule of AlkEthOH with Gasteiger charges; callers must not change them."""
+    molecules = (*mini_drug_bank(), *alk_eth_oh()[::every])
+    for molecule in molecules:
+        molecule.assign_partial_charges("gasteiger")
+    return molecules
+
+
+@lru_cache
+def in_vacuum() -> tuple[Molecule, ...]:
+    """The molecules of :func:`charged`, ions and water, at an RDKit conformer.
 
     Where RDKit finds no conformer (one molecule of MiniDrugBank), the one of the file is kept.
     """
-    molecules = [*mini_drug_bank(), *alk_eth_oh()[::every]]
+    molecules = tuple(Molecule(molecule) for molecule in charged())
     for molecule in molecules:
-        molecule.assign_partial_charges("gasteiger")
         kept = molecule.conformers
         try:
             molecule.generate_conformers(n_conformers=1)
