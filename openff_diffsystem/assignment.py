@@ -8,6 +8,7 @@ so the map is one gather plus a short list of further entries, and its adjoint i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -125,13 +126,16 @@ class Assignment:
 
         The dtype of ``theta`` is kept.
         """
-        return self.linear(theta) + _like(self.offset, theta)
+        values = self.linear(theta)
+        return values if self._no_offset else values + _like(self.offset, theta)
 
     def linear(self, theta: Any) -> Any:
         """The map without its constant part, ``(n_parameters,)`` to ``(n_values,)``."""
         if not theta.shape[0]:
             return _like(np.zeros(len(self.offset)), theta)
-        values = _like(self.weight, theta) * theta[self.source]
+        values = theta[self.source]
+        if not self._plain:
+            values = _like(self.weight, theta) * values
         if len(self.further_row):
             values = _add_at(values, self.further_row, _like(self.further_weight, theta) * theta[self.further_source])
         return values
@@ -141,11 +145,21 @@ class Assignment:
         gradient = _like(np.zeros(n_parameters), cotangent)
         if not n_parameters:
             return gradient
-        gradient = _add_at(gradient, self.source, _like(self.weight, cotangent) * cotangent)
+        weighted = cotangent if self._plain else _like(self.weight, cotangent) * cotangent
+        gradient = _add_at(gradient, self.source, weighted)
         if len(self.further_row):
             terms = _like(self.further_weight, cotangent) * cotangent[self.further_row]
             gradient = _add_at(gradient, self.further_source, terms)
         return gradient
+
+    # Operations that do nothing are left out where the arrays are known: compiled code pays for each.
+    @cached_property
+    def _plain(self) -> bool:
+        return isinstance(self.weight, np.ndarray) and bool((self.weight == 1).all())
+
+    @cached_property
+    def _no_offset(self) -> bool:
+        return isinstance(self.offset, np.ndarray) and not self.offset.any()
 
     def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row, column and weight of every non-zero of the matrix, ``(n_nonzero,)`` each."""
