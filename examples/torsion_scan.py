@@ -10,8 +10,8 @@ without the restraint, at the angle that was reached. Writes to ``examples/data`
     ``positions`` (24, n_atoms, 3), nm; ``energies`` (24,), kJ/mol, relative to the lowest; ``angles`` (24,),
     degrees, from -90 on; ``torsion`` (4,), the atoms that are turned.
 
-Needs tblite, scipy and AmberTools, and ten minutes on one core (set OMP_NUM_THREADS=1: these matrices are too
-small to share). The result is in the repository; run this to make another one.
+Needs tblite, scipy and AmberTools, and a quarter of an hour on one core (set OMP_NUM_THREADS=1: these
+matrices are too small to share). The result is in the repository; run this to make another one.
 """
 
 import math
@@ -41,10 +41,11 @@ STEP = 15
 """Degrees between frames."""
 
 RESTRAINT = 4000.0
-"""kJ/mol/rad^2: with a barrier of 40 kJ/mol the torsion stops about half a degree short."""
+"""kJ/mol/rad^2: with a barrier of 40 kJ/mol the torsion stops less than a degree short."""
 
 TOLERANCE = 5e-4
-"""kJ/mol: how far above its minimum a frame may still be, as the gradient and the model Hessian predict."""
+"""kJ/mol: how far above its minimum a frame may still be by its gradient and the model Hessian. The softest
+modes are softer than the model, so it can be more: at ten times this value frames were 0.1 kJ/mol high."""
 
 SOFTEST = 1000.0
 """kJ/mol/nm^2: the least curvature that the model Hessian is trusted with."""

@@ -43,7 +43,13 @@ def rebind_imports() -> None:
     """
     original = builtins.__import__
 
-    def import_(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+    def import_(
+        name: str,
+        globals: Any = None,
+        locals: Any = None,
+        fromlist: Any = (),
+        level: int = 0,
+    ) -> Any:
         module = original(name, globals, locals, fromlist, level)
         if not fromlist or not (globals or {}).get("__name__", "").startswith(tuple(SUITES)):
             return module

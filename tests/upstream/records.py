@@ -65,7 +65,7 @@ class Comparison:
 
     def table(self) -> str:
         """How many tests came out how, in each run."""
-        stock, swapped = (Counter(one.outcome for one in records.values()) for records in (self.stock, self.swapped))
+        stock, swapped = (Counter(one.outcome for one in run.values()) for run in (self.stock, self.swapped))
         rows = [f"{outcome:8}{stock[outcome]:8}{swapped[outcome]:9}" for outcome in _OUTCOMES]
         return "\n".join([f"{'':8}{STOCK:>8}{SWAPPED:>9}", *rows])
 

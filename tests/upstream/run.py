@@ -81,7 +81,8 @@ def run_suites(mode: str, packages: Sequence[str], results: Path, extra: Sequenc
                 check=False,
             )
         if done.returncode not in _COMPLETED:
-            raise SystemExit(f"pytest ended with {done.returncode}:\n{log.read_text(encoding='utf-8')[-5000:]}")
+            printed = log.read_text(encoding="utf-8")
+            raise SystemExit(f"pytest ended with {done.returncode}:\n{printed[-5000:]}")
         print(f"{package}, {mode}: {time.monotonic() - started:.0f} s", flush=True)
         records |= read_records(path)
     return records
@@ -127,7 +128,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.upstream.run", description=__doc__)
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=f"default all: {', '.join(SUITES)}")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keeps the records and pytest's output")
-    parser.add_argument("-n", dest="processes", type=int, default=0, help="pytest-xdist workers (default none)")
+    parser.add_argument("-n", dest="processes", type=int, default=0, help="pytest-xdist workers")
     parser.add_argument("-k", dest="expression", help="only these tests, as in pytest")
     options = parser.parse_args(arguments)
     if unknown := set(options.packages) - set(SUITES):
