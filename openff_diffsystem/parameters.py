@@ -177,7 +177,7 @@ class ForceFieldParameters:
 
     def table(self) -> ParameterTable:
         """The parameters as a table for people: prints, renders in notebooks, and feeds ``pandas.DataFrame``."""
-        return ParameterTable.from_vector(self.layout, np.asarray(self.vector))
+        return ParameterTable.from_vector(self.layout, np.arange(self.layout.size), np.asarray(self.vector))
 
     def __repr__(self) -> str:
         return f"ForceFieldParameters({self.layout!r}, dtype={getattr(self.vector, 'dtype', None)})"
@@ -249,6 +249,14 @@ class SelectedParameters:
     def to_force_field(self, template: Any) -> Any:
         """:meth:`ForceFieldParameters.to_force_field` of the merged parameters."""
         return self.merge().to_force_field(template)
+
+    def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
+        """:meth:`ForceFieldParameters.to_file` of the merged parameters."""
+        self.merge().to_file(path, template)
+
+    def table(self) -> ParameterTable:
+        """The trainable parameters as a table for people."""
+        return ParameterTable.from_vector(self.selection.layout, self.selection.positions, np.asarray(self.vector))
 
     def __repr__(self) -> str:
         return f"SelectedParameters({len(self.selection.positions)} of {self.selection.layout.size} values)"

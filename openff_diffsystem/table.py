@@ -33,14 +33,14 @@ class ParameterTable:
         self.rows = rows
 
     @classmethod
-    def from_vector(cls, layout: ParameterLayout, vector: np.ndarray) -> ParameterTable:
-        """The table of a flat vector, ``(n_values,)``."""
-        return cls(
-            [
-                ParameterRow(label, c.section, c.id, c.smirks, c.attribute, float(value), c.unit)
-                for label, c, value in zip(layout.labels, layout.components, vector, strict=True)
-            ]
-        )
+    def from_vector(cls, layout: ParameterLayout, positions: np.ndarray, values: np.ndarray) -> ParameterTable:
+        """The table of some components of a flat vector: their positions and values, ``(n,)`` each."""
+        rows = []
+        for position, value in zip(positions.tolist(), values, strict=True):
+            c = layout.components[position]
+            label = layout.labels[position]
+            rows.append(ParameterRow(label, c.section, c.id, c.smirks, c.attribute, float(value), c.unit))
+        return cls(rows)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -99,6 +99,13 @@ def test_changed_values_keep_their_unit(sage, theta):
     assert len(changed) == 1 and 'id="b1"' in changed[0]
 
 
+def test_to_file(tmp_path, stock_sage, theta):
+    chosen = theta.select("Bonds", "k")
+    chosen.replace(2 * chosen.vector).to_file(tmp_path / "refit.offxml", stock_sage)
+    back = ForceFieldParameters.from_force_field(ForceField(str(tmp_path / "refit.offxml")))
+    np.testing.assert_allclose(back["Bonds"]["k"], 2 * theta["Bonds"]["k"], rtol=1e-14)
+
+
 def test_template_may_be_stock_or_swapped(sage, stock_sage, theta):
     assert type(theta.to_force_field(sage)["Bonds"]) is type(sage["Bonds"])
     assert type(theta.to_force_field(stock_sage)["Bonds"]) is type(stock_sage["Bonds"])
@@ -155,6 +162,8 @@ def test_select(theta):
     assert jax.grad(lambda s: jnp.sum(s.merge().vector))(chosen).vector.shape == (4,)
     by_smirks = theta.select("Bonds", "k", smirks=theta.layout.sections["Bonds"].smirks[5])
     assert by_smirks.labels == ("Bonds/b6/k",)
+    assert [row.label for row in chosen.table()] == list(chosen.labels)
+    assert [row.value for row in chosen.table()] == chosen.vector.tolist()
     assert len(theta.select(["Bonds", "Angles"]).labels) == 2 * (90 + 44)
     for arguments, culprit in [
         (("Bond",), "section 'Bond'"), (("Bonds", "K"), "attribute 'K'"), (("Bonds", "k", "b999"), "id 'b999'")
