@@ -97,7 +97,7 @@ def particle_reference(interchange: Interchange, section: str) -> np.ndarray:
     return rows
 
 
-def assert_same_parameters(system: DiffSystem, interchange: Interchange) -> Counter:
+def assert_same_parameters(system: DiffSystem, interchange: Interchange, relative: float = RELATIVE) -> Counter:
     """Every term and number of a DiffSystem equals that of a stock Interchange. Returns how many were compared."""
     compared: Counter = Counter()
     for section in interchange.collections:
@@ -108,14 +108,14 @@ def assert_same_parameters(system: DiffSystem, interchange: Interchange) -> Coun
             )
             assert found.keys() == expected.keys(), f"{section}: {set(found) ^ set(expected)}"
             for key, values in expected.items():
-                np.testing.assert_allclose(found[key], values, rtol=RELATIVE, atol=1e-15, err_msg=f"{section} {key}")
+                np.testing.assert_allclose(found[key], values, rtol=relative, atol=1e-15, err_msg=f"{section} {key}")
             compared[section] += len(expected)
         elif section in ("vdW", "Electrostatics"):
             expected = particle_reference(interchange, section)
             found = np.asarray(system.parameterize()[section])
             assert not np.isnan(expected).any()
             # charges of sites are sums that may cancel, hence the absolute part
-            np.testing.assert_allclose(found, expected, rtol=RELATIVE, atol=1e-14, err_msg=section)
+            np.testing.assert_allclose(found, expected, rtol=relative, atol=1e-14, err_msg=section)
             compared[section] += len(expected)
             scale = system.parameterize().setting(section, "scale14")
             assert float(scale) == interchange.collections[section].scale_14

@@ -151,7 +151,8 @@ def test_bond_orders_computed():
     force_field = ForceField(BOND_ORDERS)
     molecule = Molecule.from_smiles("C=C")
     system = DiffSystem.from_smirnoff(force_field, molecule)
-    assert_same_parameters(system, force_field.create_interchange(molecule.to_topology()))
+    # two runs of sqm on one conformer agree to the digits that it prints, not to the last bit
+    assert_same_parameters(system, force_field.create_interchange(molecule.to_topology()), relative=1e-6)
 
 
 def test_bond_orders_missing():
