@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_refit_torsion(tmp_path):
-    """From any folder: the error falls, stock OpenFF and OpenMM agree, and the written file differs in the fitted k's."""
+    """From any folder: the error falls, stock OpenFF and OpenMM agree, and only fitted k's change in the file."""
     script = EXAMPLES / "refit_torsion.py"
     output = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True
