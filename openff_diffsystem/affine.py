@@ -7,9 +7,12 @@ They follow the rules of linear functions, so derivatives of any order and in an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
@@ -47,7 +50,58 @@ class AffineMap:
         return self.assignment.linear(theta).reshape(self.shape)
 
     def _adjoint(self, cotangent: Any) -> Any:
-        return self.assignment.adjoint(cotangent.reshape(-1), self.n_parameters)
+        cotangent = cotangent.reshape(-1)
+        if isinstance(cotangent, np.ndarray) or not 0 < self._transpose.table.size <= _MAX_PADDED:
+            return self.assignment.adjoint(cotangent, self.n_parameters)
+        return self._transpose(cotangent)
+
+    @cached_property
+    def _transpose(self) -> PaddedRows:
+        return PaddedRows.transpose_of(self.assignment, self.n_parameters)
+
+
+_MAX_PADDED = 8192
+"""Largest table of :class:`PaddedRows` that is worth its padding."""
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedRows:
+    """A sparse matrix as gathers and one sum: the adjoint of small maps.
+
+    XLA's CPU client runs a program of a few small loops in sequence and a longer one through its thread pool, at
+    several microseconds a loop. A scatter takes three loops, this takes one: all sections of a drug-size molecule
+    together went from 69 to 28 us.
+
+    Attributes
+    ----------
+    table, weight
+        ``(n_used, n_longest)``: for each parameter in use, the values that depend on it, padded with weight zero.
+    position
+        ``(n_parameters,)``: row of ``table``, or ``n_used`` where no value depends on the parameter.
+    """
+
+    table: np.ndarray
+    weight: np.ndarray
+    position: np.ndarray
+
+    @classmethod
+    def transpose_of(cls, assignment: Assignment, n_parameters: int) -> PaddedRows:
+        """The transpose of an assignment's linear part."""
+        values, parameters, weights = assignment.entries()
+        order = np.argsort(parameters, kind="stable")
+        used, row, counts = np.unique(parameters[order], return_inverse=True, return_counts=True)
+        column = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        table = np.zeros((len(used), counts.max(initial=0)), dtype=np.int32)
+        weight = np.zeros(table.shape)
+        table[row, column], weight[row, column] = values[order], weights[order]
+        position = np.full(n_parameters, len(used), dtype=np.int32)
+        position[used] = np.arange(len(used))
+        return cls(table, weight, position)
+
+    def __call__(self, cotangent: Any) -> Any:
+        """``(n_values,)`` to ``(n_parameters,)``, traced."""
+        sums = jnp.sum(jnp.asarray(self.weight, dtype=cotangent.dtype) * cotangent[self.table], axis=1)
+        return jnp.append(sums, jnp.zeros(1, sums.dtype))[self.position]
 
 
 def _primitive(name: str, method: str, to_values: bool) -> Primitive:

@@ -63,6 +63,23 @@ def test_transformations(example, dtype):
     np.testing.assert_allclose(jax.jacfwd(function)(theta).reshape(6, 5), matrix, **close)
 
 
+@pytest.mark.parametrize("n_rows", [1, 100, 20_000])
+def test_adjoint_of_small_and_of_large_maps(n_rows):
+    """Compiled, small maps are summed from a padded table and large ones scattered; uneven rows, unused parameters."""
+    rng = np.random.default_rng(1)
+    rows = AffineRows.gather(rng.choice([0, 2, 2, 2, 3], size=n_rows), np.full(n_rows, 6))
+    rows.weight[:] = rng.normal(size=rows.weight.shape)
+    for row in range(0, n_rows, 7):
+        rows.add(row, 1, 4, 0.5)
+    function = AffineMap(rows.flatten(), (n_rows, 2), 8)
+    cotangent = rng.normal(size=(n_rows, 2))
+    expected = np.zeros(8)
+    np.add.at(expected, rows.source, rows.weight * cotangent)
+    expected[4] += 0.5 * cotangent[::7, 1].sum()
+    pullback = jax.jit(lambda c: jax.vjp(function, jnp.zeros(8))[1](c)[0])
+    np.testing.assert_allclose(pullback(cotangent), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_no_parameters():
     rows = AffineRows.empty(4, 1)
     rows.offset[:, 0] = [1, 2, 3, 4]
