@@ -31,7 +31,8 @@ def measure(function: Callable[[], Any], repeats: int) -> Timing:
 
 
 def once(function: Callable[[], Any]) -> float:
-    """Seconds of a single call, compilation included."""
+    """Seconds of a single call, compilation included; garbage of what ran before is collected first."""
+    gc.collect()
     start = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - start

@@ -9,7 +9,7 @@ import numpy as np
 from openff.interchange import Interchange
 from openff.interchange.components.potentials import WrappedPotential
 
-from openff_diffsystem import DiffSystem
+from openff_diffsystem import DiffSystem, SystemParameters
 
 RELATIVE = 1e-12
 """Parameters are copied or summed over at most four numbers; double precision leaves this much room."""
@@ -29,10 +29,10 @@ Terms = dict[tuple, tuple[float, ...]]
 def reference_terms(interchange: Interchange, section: str) -> Terms:
     """Parameters by atom indices (and periodicity, for torsions), in MD units."""
     collection = interchange.collections[section]
+    numbers = {key: _parameters(potential, _UNITS[section]) for key, potential in collection.potentials.items()}
     terms: Terms = {}
     for key, potential_key in collection.key_map.items():
-        potential = collection.potentials[potential_key]
-        parameters = _parameters(potential, _UNITS[section])
+        potential, parameters = collection.potentials[potential_key], numbers[potential_key]
         atoms = tuple(key.atom_indices)
         if section in ("ProperTorsions", "ImproperTorsions"):
             atoms = (*atoms, key.mult, _periodicity(potential))
@@ -40,9 +40,14 @@ def reference_terms(interchange: Interchange, section: str) -> Terms:
     return terms
 
 
-def system_terms(system: DiffSystem, section: str) -> Terms:
+def on_host(system: DiffSystem) -> SystemParameters:
+    """The system parameters with NumPy values: picking them apart compiles nothing."""
+    return SystemParameters(np.asarray(system.parameterize().values), system.system_layout)
+
+
+def system_terms(system: DiffSystem, parameters: SystemParameters, section: str) -> Terms:
     """The same of a DiffSystem."""
-    values = np.asarray(system.parameterize()[section])
+    values = parameters[section]
     indices = system.indices(section).tolist()
     if section not in ("ProperTorsions", "ImproperTorsions"):
         return {tuple(atoms): tuple(row) for atoms, row in zip(indices, values.tolist(), strict=True)}
@@ -100,36 +105,36 @@ def particle_reference(interchange: Interchange, section: str) -> np.ndarray:
 def assert_same_parameters(system: DiffSystem, interchange: Interchange, relative: float = RELATIVE) -> Counter:
     """Every term and number of a DiffSystem equals that of a stock Interchange. Returns how many were compared."""
     compared: Counter = Counter()
+    parameters = on_host(system)
     for section in interchange.collections:
         if section in _UNITS:
-            expected, found = (
-                reference_terms(interchange, section),
-                system_terms(system, section) if section in system.sections else {},
-            )
+            expected = reference_terms(interchange, section)
+            found = system_terms(system, parameters, section) if section in system.sections else {}
             assert found.keys() == expected.keys(), f"{section}: {set(found) ^ set(expected)}"
-            for key, values in expected.items():
-                np.testing.assert_allclose(found[key], values, rtol=relative, atol=1e-15, err_msg=f"{section} {key}")
+            in_order = np.array([found[key] for key in expected])
+            values = np.array(list(expected.values()))
+            np.testing.assert_allclose(in_order, values, rtol=relative, atol=1e-15, err_msg=section)
             compared[section] += len(expected)
         elif section in ("vdW", "Electrostatics"):
             expected = particle_reference(interchange, section)
-            found = np.asarray(system.parameterize()[section])
+            found = parameters[section]
             assert not np.isnan(expected).any()
             # charges of sites are sums that may cancel, hence the absolute part
             np.testing.assert_allclose(found, expected, rtol=relative, atol=1e-14, err_msg=section)
             compared[section] += len(expected)
-            scale = system.parameterize().setting(section, "scale14")
+            scale = parameters.setting(section, "scale14")
             assert float(scale) == interchange.collections[section].scale_14
         elif section == "VirtualSites":
-            _assert_same_sites(system, interchange)
+            _assert_same_sites(system, parameters, interchange)
             compared[section] += len(interchange[section].key_map)
         else:
             raise AssertionError(f"section {section} was not compared")
     return compared
 
 
-def _assert_same_sites(system: DiffSystem, interchange: Interchange) -> None:
+def _assert_same_sites(system: DiffSystem, parameters: SystemParameters, interchange: Interchange) -> None:
     collection = interchange["VirtualSites"]
-    values = np.asarray(system.parameterize()["VirtualSites"])
+    values = parameters["VirtualSites"]
     sites = site_order(interchange)
     assert len(sites) == len(values)
     for key, atoms, row in zip(sites, system.indices("VirtualSites").tolist(), values, strict=True):
