@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMismatchError
+from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMismatchError, UnsupportedInputError
 from openff_diffsystem.units import from_md, md_unit, to_md
 
 
@@ -264,6 +264,19 @@ class Component(NamedTuple):
     attribute: str
     unit: str
     row: int | None
+
+
+def handlers_of(force_field: Any) -> list[Any]:
+    """The parameter handlers of a ``ForceField``, swapped or stock, in the order in which they were registered.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If it is no ``ForceField``.
+    """
+    if not hasattr(force_field, "registered_parameter_handlers"):
+        raise UnsupportedInputError(f"expected a ForceField, got {type(force_field).__name__}")
+    return [force_field.get_parameter_handler(tag) for tag in force_field.registered_parameter_handlers]
 
 
 def read_handlers(handlers: Iterable[Any]) -> tuple[ParameterLayout, np.ndarray]:

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
-from openff_diffsystem.layout import ParameterLayout, read_handlers, write_handlers
+from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.layout import ParameterLayout, handlers_of, read_handlers, write_handlers
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.table import ParameterTable
 
@@ -52,7 +52,7 @@ class ForceFieldParameters:
         UnsupportedForceFieldError
             If a unit is not covered by MD units.
         """
-        layout, values = read_handlers(_handlers(force_field))
+        layout, values = read_handlers(handlers_of(force_field))
         return cls(jnp.asarray(values), layout)
 
     def to_force_field(self, template: Any) -> Any:
@@ -73,11 +73,11 @@ class ForceFieldParameters:
         NonFiniteParameterError
             If a value is NaN or infinite.
         """
-        layout, _ = read_handlers(_handlers(template))
+        layout, _ = read_handlers(handlers_of(template))
         if layout != self.layout:
             raise ParameterMismatchError(f"the template has other parameters: {_first_difference(self.layout, layout)}")
         result = copy.deepcopy(template)
-        write_handlers(_handlers(result), self.vector)
+        write_handlers(handlers_of(result), self.vector)
         return result
 
     def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
@@ -293,12 +293,6 @@ def _unravel(layout: ParameterLayout, vector: Any) -> ForceFieldParameters:
 def _check_shape(layout: ParameterLayout, vector: Any) -> None:
     if jnp.shape(vector) != (layout.size,):
         raise ParameterMismatchError(f"the vector must have shape ({layout.size},), got {jnp.shape(vector)}")
-
-
-def _handlers(force_field: Any) -> list[Any]:
-    if not hasattr(force_field, "registered_parameter_handlers"):
-        raise UnsupportedInputError(f"expected a ForceField, got {type(force_field).__name__}")
-    return [force_field.get_parameter_handler(tag) for tag in force_field.registered_parameter_handlers]
 
 
 def _first_difference(ours: ParameterLayout, theirs: ParameterLayout) -> str:

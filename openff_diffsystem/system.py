@@ -19,7 +19,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedInputError,
 )
 from openff_diffsystem.interactions import vacuum_interactions
-from openff_diffsystem.layout import ParameterLayout
+from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
 from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies, total_energy
 from openff_diffsystem.section_assignment import SectionAssignment
@@ -119,7 +119,7 @@ class DiffSystem:
         from openff_diffsystem.chemistry.build import Options, assemble
 
         theta = ForceFieldParameters.from_force_field(force_field)
-        handlers = {tag: force_field.get_parameter_handler(tag) for tag in force_field.registered_parameter_handlers}
+        handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
         assembled = assemble(
             handlers,
             theta.layout,

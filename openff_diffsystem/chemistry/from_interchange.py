@@ -18,7 +18,14 @@ from openff_diffsystem.chemistry.molecule import BondGraph, bonded_pairs
 from openff_diffsystem.chemistry.nonbonded import SIGMA_PER_RMIN_HALF, ClosePairs, close_pairs
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
-from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout, read_handlers
+from openff_diffsystem.layout import (
+    Column,
+    NumericAttribute,
+    ParameterLayout,
+    SectionLayout,
+    handlers_of,
+    read_handlers,
+)
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES
 from openff_diffsystem.units import md_unit, to_md
 
@@ -339,8 +346,7 @@ def assemble_interchange(interchange: Any, force_field: Any = None) -> tuple[Par
         for one in terms.values():
             _renumber(one.rows, final)
     else:
-        handlers = [force_field.get_parameter_handler(tag) for tag in force_field.registered_parameter_handlers]
-        layout, values = read_handlers(handlers)
+        layout, values = read_handlers(handlers_of(force_field))
         terms, n_sites = read_terms(interchange, Sources(force_field, layout))
     pairs = read_pairs(interchange, terms)
     whole = BondGraph(interchange.topology.n_atoms, ())
