@@ -48,10 +48,13 @@ def alk_eth_oh() -> list[Molecule]:
 @lru_cache
 def charged(every: int = 20) -> tuple[Molecule, ...]:
     """MiniDrugBank and every n-th molecule of AlkEthOH with Gasteiger charges; callers must not change them."""
-    molecules = (*mini_drug_bank(), *alk_eth_oh()[::every])
-    for molecule in molecules:
-        molecule.assign_partial_charges("gasteiger")
-    return molecules
+    return tuple(gasteiger(molecule) for molecule in (*mini_drug_bank(), *alk_eth_oh()[::every]))
+
+
+def gasteiger(molecule: Molecule) -> Molecule:
+    """The molecule itself, with Gasteiger charges."""
+    molecule.assign_partial_charges("gasteiger")
+    return molecule
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from openff.toolkit.typing.engines.smirnoff import get_available_force_fields
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import DiffSystemError
 from tests.interchange_reference import assert_same_parameters
-from tests.molecules import IMATINIB, charged, ions_and_water, peptide, with_charges
+from tests.molecules import IMATINIB, charged, gasteiger, ions_and_water, peptide, with_charges
 
 UNLOADABLE = {f"ff14sb_0.0.{n}.offxml" for n in (1, 2, 3, 4)}
 """Files with a section (AmberImproperTorsions) that no handler of the toolkit reads."""
@@ -101,7 +101,10 @@ def test_sweep(name):
         compared += compare(force_field, molecule.to_topology(), [molecule])
     for molecule in ions_and_water():
         compared += compare(force_field, molecule.to_topology(), [])
-    compared += compare(force_field, peptide(), [])
+    # ff14SB has library charges for it; with AM1-BCC, two runs of sqm may differ in the last digit they print
+    topology = peptide()
+    preset = [] if name.startswith("ff14sb") else [gasteiger(topology.molecule(0))]
+    compared += compare(force_field, topology, preset)
     print(name, dict(compared), flush=True)
     outcomes = ("molecules", "refused by both", "not representable by stock")
     assert sum(compared[outcome] for outcome in outcomes) == len(molecules) + 10 + 1
