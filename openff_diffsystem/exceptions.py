@@ -42,7 +42,15 @@ class ChargeAssignmentError(DiffSystemError, ValueError):
 
 
 class PositionsError(DiffSystemError, ValueError):
-    """Positions or box vectors have the wrong shape or hold NaN."""
+    """Positions have the wrong shape or hold NaN."""
+
+
+class BoxError(DiffSystemError, ValueError):
+    """Box vectors are missing, not in OpenMM's reduced form, or too short for the cutoff."""
+
+
+class StaleNeighborListError(DiffSystemError, ValueError):
+    """Particles have moved too far since a neighbour list was built."""
 
 
 class CorruptFileError(DiffSystemError, ValueError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.potentials.condensed import PeriodicInteractions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.vacuum import Interactions
 
@@ -28,6 +29,31 @@ def vacuum_interactions(system: DiffSystem, add_constrained_forces: bool) -> Int
         raise UnsupportedForceFieldError(
             "the potential covers no implicit solvent; deregister the section GBSA to get vacuum energies"
         )
+    for section, name, covered in (
+        ("vdW", "nonperiodic_method", "no-cutoff"),
+        ("Electrostatics", "nonperiodic_potential", "Coulomb"),
+    ):
+        method = system.methods.get(section, {}).get(name, covered)
+        if method != covered:
+            raise UnsupportedForceFieldError(f"{section} with {name}={method!r} is not covered; covered is {covered!r}")
+    return _interactions(system, add_constrained_forces, *_all_pairs(system))
+
+
+def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> PeriodicInteractions:
+    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays."""
+    kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
+    local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
+    return PeriodicInteractions(local, not_interacting(system))
+
+
+def not_interacting(system: DiffSystem) -> np.ndarray:
+    """Pairs that are excluded or scaled, ``(n, 2)``, int32."""
+    return np.concatenate([system.excluded_pairs, system.pairs_14]).astype(np.int32)
+
+
+def _interactions(
+    system: DiffSystem, add_constrained_forces: bool, pairs: np.ndarray, pair_kinds: np.ndarray
+) -> Interactions:
     indices, static = system.term_indices, system.term_static
     kept: dict[str, np.ndarray] = {
         section: np.ones(len(indices[section]), dtype=bool) for section in ("Bonds", "Angles") if section in indices
@@ -37,7 +63,6 @@ def vacuum_interactions(system: DiffSystem, add_constrained_forces: bool) -> Int
         for section, count in kept.items():
             if constrained:
                 count[:] = [not _all_constrained(atoms, constrained) for atoms in indices[section].tolist()]
-    pairs, pair_kinds = _all_pairs(system)
     return Interactions(
         indices={s: indices[s] for s in ("Bonds", "Angles", *_TORSIONS) if s in indices},
         periodicity={s: static[s]["periodicity"] for s in _TORSIONS if s in indices},

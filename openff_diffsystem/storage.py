@@ -34,6 +34,7 @@ def save_system(system: DiffSystem, path: str | os.PathLike[str]) -> None:
         "parameters": [_section_to_json(s) for s in system.parameter_layout.sections.values()],
         "sections": {tag: dataclasses.asdict(blocks) for tag, blocks in system.system_layout.sections.items()},
         "settings": [[*key, position] for key, position in system.system_layout.settings.items()],
+        "methods": system.methods,
         "molecules": system.molecules,
         "n_atoms": system.n_atoms,
         "n_particles": system.n_particles,
@@ -116,6 +117,7 @@ def _restore(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DiffSyste
         n_particles=header["n_particles"],
         positions=arrays.get("positions"),
         box_vectors=arrays.get("box_vectors"),
+        methods=header["methods"],
         molecules=tuple((smiles, copies) for smiles, copies in header["molecules"]),
     )
 

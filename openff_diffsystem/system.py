@@ -13,14 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.assignment import Assignment
+from openff_diffsystem.cutoffs import cutoff_scheme
 from openff_diffsystem.exceptions import (
+    BoxError,
     ParameterMismatchError,
     PositionsError,
+    StaleNeighborListError,
     UnsupportedInputError,
 )
-from openff_diffsystem.interactions import vacuum_interactions
+from openff_diffsystem.interactions import not_interacting, periodic_interactions, vacuum_interactions
 from openff_diffsystem.layout import ParameterLayout, handlers_of
+from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
+from openff_diffsystem.potentials.condensed import PeriodicInteractions, periodic_energy, periodic_term_energies
 from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies, total_energy
 from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
@@ -58,6 +63,9 @@ class DiffSystem:
         ``(n_atoms, 3)``, nm, if the topology or the caller gave any.
     box_vectors
         ``(3, 3)``, nm, if the topology or the caller gave any.
+    methods
+        By section and attribute, the functional forms that the force field names, for example
+        ``methods["vdW"]["periodic_method"]``.
     molecules
         Mapped SMILES and number of copies of each unique molecule.
     """
@@ -73,8 +81,9 @@ class DiffSystem:
     n_particles: int
     positions: np.ndarray | None = None
     box_vectors: np.ndarray | None = None
+    methods: dict[str, dict[str, str]] = field(default_factory=dict)
     molecules: tuple[tuple[str, int], ...] = ()
-    _interactions: dict[bool, Interactions] = field(default_factory=dict, init=False, repr=False)
+    _interactions: dict[tuple[bool, bool], Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_smirnoff(
@@ -117,6 +126,7 @@ class DiffSystem:
             If a term or an atom gets no parameter; the message names the atoms.
         """
         from openff_diffsystem.chemistry.build import Options, assemble
+        from openff_diffsystem.chemistry.methods import methods_of_handlers
 
         theta = ForceFieldParameters.from_force_field(force_field)
         handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
@@ -132,6 +142,7 @@ class DiffSystem:
             assembled,
             box=getattr(topology, "box_vectors", None) if box is None else box,
             positions=_first_conformers(topology) if positions is None else positions,
+            methods=methods_of_handlers(handlers),
             molecules=tuple((s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species),
         )
 
@@ -155,6 +166,7 @@ class DiffSystem:
             If the force field lacks a parameter that the Interchange uses.
         """
         from openff_diffsystem.chemistry.from_interchange import assemble_interchange
+        from openff_diffsystem.chemistry.methods import methods_of_interchange
 
         layout, values, assembled = assemble_interchange(interchange, force_field)
         return cls._from_assembled(
@@ -162,12 +174,19 @@ class DiffSystem:
             assembled,
             box=interchange.box,
             positions=interchange.positions,
+            methods=methods_of_interchange(interchange),
             molecules=tuple((m.to_smiles(mapped=True), 1) for m in interchange.topology.molecules),
         )
 
     @classmethod
     def _from_assembled(
-        cls, theta: ForceFieldParameters, assembled: Assembled, box: Any, positions: Any, molecules: tuple
+        cls,
+        theta: ForceFieldParameters,
+        assembled: Assembled,
+        box: Any,
+        positions: Any,
+        methods: dict[str, dict[str, str]],
+        molecules: tuple,
     ) -> DiffSystem:
         order = assembled.particle_order
         layout = SystemLayout(
@@ -187,6 +206,7 @@ class DiffSystem:
             n_particles=assembled.n_particles,
             positions=nanometers(positions, "positions", (assembled.n_atoms, 3)),
             box_vectors=_box(box),
+            methods=methods,
             molecules=molecules,
         )
 
@@ -229,45 +249,116 @@ class DiffSystem:
         return self.term_indices[section]
 
     def to_jax_potential(self, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> Potential:
-        """The potential energy of the isolated molecules, as a function for jax.
+        """The potential energy as a function for jax.
 
-        Every pair of particles interacts without cutoff, as with ``Interchange.to_openmm()`` of a system
-        without box.
+        Without box vectors, neither here nor in the call, molecules are isolated and every pair of particles interacts,
+        as with ``Interchange.to_openmm()`` of a system without box. With box vectors the system is periodic, with
+        the methods, cutoffs and long-range corrections that ``Interchange.to_openmm()`` would choose.
 
         Parameters
         ----------
         chunk_size
-            Conformers evaluated at once when positions are a stack.
+            Conformers of isolated molecules evaluated at once when positions are a stack.
         add_constrained_forces
             Count bonds and angles that constraints fix. Like ``Interchange.to_openmm``, they are left out by default.
 
         Returns
         -------
         callable
-            ``potential(positions, theta, box_vectors=None)``, kJ/mol: a scalar for positions ``(n_atoms, 3)`` or
-            ``(n_particles, 3)``, nm, and ``(n_conformers,)`` for ``(n_conformers, n, 3)``.
+            ``potential(positions, theta, box_vectors=None, neighbors=None)``, kJ/mol: a scalar for positions
+            ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm. Isolated molecules also take ``(n_conformers, n, 3)`` and give
+            ``(n_conformers,)``. ``box_vectors``, ``(3, 3)``, nm, are by default those of the system.
+            ``neighbors`` is a :meth:`neighbor_list`; where jax traces the call, it must be given.
 
         Raises
         ------
         UnsupportedForceFieldError
             If the system holds interactions that this potential does not cover.
         """
-        interactions = self.interactions(add_constrained_forces)
+        if self.box_vectors is None:
+            self.interactions(add_constrained_forces)
+        latest: list[NeighborList] = []
 
-        def potential(positions: Any, theta: Any, box_vectors: Any = None) -> jax.Array:
-            if box_vectors is not None:
-                raise UnsupportedInputError("this potential is for isolated molecules; call it without box_vectors")
+        def potential(positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None) -> jax.Array:
             positions = self._positions(positions)
             vector = self._vector(theta)
-            arguments = (self._assignment_arrays, interactions, self.system_layout, positions, vector)
-            if positions.ndim == 2:
-                return _energy(*arguments)
-            return _energies(*arguments, chunk_size)
+            box = self._box_vectors(box_vectors)
+            if box is None:
+                arguments = (self._assignment_arrays, self.interactions(add_constrained_forces), self.system_layout)
+                if positions.ndim == 2:
+                    return _energy(*arguments, positions, vector)
+                return _energies(*arguments, positions, vector, chunk_size)
+            neighbors = self._neighbors(positions, vector, box, neighbors, latest)
+            return _periodic_energy(
+                self._assignment_arrays,
+                self.periodic_interactions(add_constrained_forces),
+                self.system_layout,
+                positions,
+                vector,
+                box,
+                neighbors,
+            )
 
         return potential
 
+    def neighbor_list(
+        self,
+        positions: Any = None,
+        box_vectors: Any = None,
+        theta: Any = None,
+        *,
+        skin: float = 0.1,
+        ewald_tolerance: float = 1e-4,
+        like: NeighborList | None = None,
+    ) -> NeighborList:
+        """Who is near whom in a configuration, for the potential of a periodic system.
+
+        Parameters
+        ----------
+        positions
+            ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; by default the system's own.
+        box_vectors
+            ``(3, 3)``, nm, in OpenMM's reduced form; by default the system's own.
+        theta
+            Where virtual sites are depends on it; as for :meth:`parameterize`.
+        skin
+            How much further than the cutoff the list reaches, nm. It is valid until something moves by half of that.
+        ewald_tolerance
+            OpenMM's error tolerance, which decides splitting parameter and mesh.
+        like
+            A list whose mesh, and if possible shape, the new one takes over, so that compiled code can be used again.
+
+        Raises
+        ------
+        BoxError
+            If there is no box, or it is not in reduced form or narrower than twice the cutoff.
+        PositionsError
+            If a position is NaN or infinite.
+        UnsupportedForceFieldError
+            If the force field asks for a method that is not covered.
+        """
+        box = self._box_vectors(box_vectors)
+        if box is None:
+            raise BoxError("the system has no box; pass box_vectors")
+        scheme = cutoff_scheme(self, np.asarray(box), ewald_tolerance) if like is None else like.scheme
+        particles = self._complete(self._positions(positions), self._vector(theta))
+        return build_neighbor_list(
+            np.asarray(particles),
+            np.asarray(box),
+            not_interacting(self),
+            scheme,
+            skin,
+            None if like is None else len(like.row_block),
+        )
+
     def energy_terms(
-        self, positions: Any = None, theta: Any = None, *, add_constrained_forces: bool = False
+        self,
+        positions: Any = None,
+        theta: Any = None,
+        box_vectors: Any = None,
+        neighbors: NeighborList | None = None,
+        *,
+        add_constrained_forces: bool = False,
     ) -> dict[str, jax.Array]:
         """Energies by section, scalars in kJ/mol; 1-4 interactions count in ``vdW`` and ``Electrostatics``.
 
@@ -277,34 +368,49 @@ class DiffSystem:
             ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; by default the system's own.
         theta
             As for :meth:`parameterize`.
+        box_vectors, neighbors
+            As for the potential of :meth:`to_jax_potential`.
         """
-        interactions = self.interactions(add_constrained_forces)
-        return _section_energies(
+        positions, vector, box = self._positions(positions), self._vector(theta), self._box_vectors(box_vectors)
+        if box is None:
+            interactions = self.interactions(add_constrained_forces)
+            return _section_energies(self._assignment_arrays, interactions, self.system_layout, positions, vector)
+        return _periodic_section_energies(
             self._assignment_arrays,
-            interactions,
+            self.periodic_interactions(add_constrained_forces),
             self.system_layout,
-            self._positions(positions),
-            self._vector(theta),
+            positions,
+            vector,
+            box,
+            self._neighbors(positions, vector, box, neighbors, []),
         )
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
-        return complete_positions(self.interactions(), self._positions(positions), self.parameterize(theta))
+        return self._complete(self._positions(positions), self._vector(theta))
 
     def interactions(self, add_constrained_forces: bool = False) -> Interactions:
-        """The integer arrays of the energy function, on the device.
+        """The integer arrays of the energy of isolated molecules, on the device.
 
         Raises
         ------
         UnsupportedForceFieldError
             If the force field has a section that contributes energy and is not covered in vacuum.
         """
-        if add_constrained_forces not in self._interactions:
-            host = vacuum_interactions(self, add_constrained_forces)
+        return self._cached(False, vacuum_interactions, add_constrained_forces)
+
+    def periodic_interactions(self, add_constrained_forces: bool = False) -> PeriodicInteractions:
+        """The integer arrays of the energy of a periodic system, on the device."""
+        return self._cached(True, periodic_interactions, add_constrained_forces)
+
+    def _cached(self, periodic: bool, build: Callable, add_constrained_forces: bool) -> Any:
+        key = (periodic, add_constrained_forces)
+        if key not in self._interactions:
+            host = build(self, add_constrained_forces)
             # concrete also when first needed inside a trace, so that what is cached is never a tracer
             with jax.ensure_compile_time_eval():
-                self._interactions[add_constrained_forces] = jax.tree.map(jnp.asarray, host)
-        return self._interactions[add_constrained_forces]
+                self._interactions[key] = jax.tree.map(jnp.asarray, host)
+        return self._interactions[key]
 
     @staticmethod
     def concatenate(systems: Sequence[DiffSystem], *, add_constrained_forces: bool = False) -> SystemBatch:
@@ -373,6 +479,44 @@ class DiffSystem:
             )
         return positions
 
+    def _box_vectors(self, box_vectors: Any) -> jax.Array | None:
+        if isinstance(box_vectors, jax.Array):
+            if box_vectors.shape != (3, 3):
+                raise BoxError(f"box vectors must have shape (3, 3), got {box_vectors.shape}")
+            return box_vectors
+        box = self.box_vectors if box_vectors is None else _box(box_vectors)
+        return None if box is None else jnp.asarray(box)
+
+    def _complete(self, positions: jax.Array, vector: jax.Array) -> jax.Array:
+        local = self.periodic_interactions().local
+        return _complete(self._assignment_arrays, local, self.system_layout, positions, vector)
+
+    def _neighbors(
+        self, positions: jax.Array, vector: jax.Array, box: jax.Array, given: Any, latest: list[NeighborList]
+    ) -> NeighborList:
+        """A list that serves this configuration: the one given, the last one if it still does, or a new one."""
+        if positions.ndim != 2:
+            raise PositionsError(f"a periodic system takes one configuration at a time, got shape {positions.shape}")
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((positions, vector, box, given))):
+            if given is None:
+                raise UnsupportedInputError(
+                    "inside jax.jit, jax.grad and the like the potential of a periodic system needs a neighbour list: "
+                    "pass neighbors=system.neighbor_list(positions, box_vectors)"
+                )
+            return given
+        particles = self._complete(positions, vector)
+        for neighbors in [given] if given is not None else latest:
+            used, skin = float(neighbors.reach_used(particles, box)), float(neighbors.skin)
+            if used <= skin:
+                return neighbors
+            if given is not None:
+                raise StaleNeighborListError(
+                    f"particles and box moved by {used:.3g} nm since the neighbour list was built, its skin is "
+                    f"{skin:.3g} nm; build a new one with system.neighbor_list"
+                )
+        latest[:] = [self.neighbor_list(positions, box, vector, like=latest[0] if latest else None)]
+        return latest[0]
+
     def __repr__(self) -> str:
         n_molecules = sum(copies for _, copies in self.molecules)
         return f"DiffSystem({n_molecules} molecules, {self.n_particles} particles, {self.system_layout!r})"
@@ -394,6 +538,39 @@ def _energy(
     arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
 ) -> jax.Array:
     return total_energy(interactions, positions, _parameters(arrays, layout, theta))
+
+
+@partial(jax.jit, static_argnames="layout")
+def _complete(
+    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
+) -> jax.Array:
+    return complete_positions(interactions, positions, _parameters(arrays, layout, theta))
+
+
+@partial(jax.jit, static_argnames="layout")
+def _periodic_energy(
+    arrays: tuple,
+    interactions: PeriodicInteractions,
+    layout: SystemLayout,
+    positions: jax.Array,
+    theta: jax.Array,
+    box_vectors: jax.Array,
+    neighbors: NeighborList,
+) -> jax.Array:
+    return periodic_energy(interactions, positions, _parameters(arrays, layout, theta), box_vectors, neighbors)
+
+
+@partial(jax.jit, static_argnames="layout")
+def _periodic_section_energies(
+    arrays: tuple,
+    interactions: PeriodicInteractions,
+    layout: SystemLayout,
+    positions: jax.Array,
+    theta: jax.Array,
+    box_vectors: jax.Array,
+    neighbors: NeighborList,
+) -> dict[str, jax.Array]:
+    return periodic_term_energies(interactions, positions, _parameters(arrays, layout, theta), box_vectors, neighbors)
 
 
 @partial(jax.jit, static_argnames=("layout", "chunk_size"))

@@ -1,0 +1,47 @@
+"""Which functional forms a force field asks for: the choices that are words and not numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Methods = dict[str, dict[str, str]]
+"""By section and attribute, in SMIRNOFF's words."""
+
+_ATTRIBUTES = {
+    "vdW": ("potential", "combining_rules", "periodic_method", "nonperiodic_method"),
+    "Electrostatics": ("periodic_potential", "nonperiodic_potential", "exception_potential"),
+    "GBSA": ("gb_model", "sa_model"),
+}
+
+_INTERCHANGE_NAMES = {"combining_rules": "mixing_rule"}
+_INTERCHANGE_WORDS = {"pme": "Ewald3D", "lorentz-berthelot": "Lorentz-Berthelot"}
+
+
+def methods_of_handlers(handlers: Mapping[str, Any]) -> Methods:
+    """The choices of parameter handlers, by tag."""
+    return {
+        section: {name: _word(getattr(handlers[section], name)) for name in names}
+        for section, names in _ATTRIBUTES.items()
+        if section in handlers
+    }
+
+
+def methods_of_interchange(interchange: Any) -> Methods:
+    """The choices of the collections of an Interchange. Its vdW collection knows one potential, 12-6."""
+    methods: Methods = {}
+    for section, names in _ATTRIBUTES.items():
+        if section not in interchange.collections:
+            continue
+        collection = interchange.collections[section]
+        methods[section] = {}
+        for name in names:
+            value = getattr(collection, _INTERCHANGE_NAMES.get(name, name), "Lennard-Jones-12-6")
+            methods[section][name] = _word(_INTERCHANGE_WORDS.get(value, value))
+    return methods
+
+
+def _word(value: Any) -> str:
+    """OFFXML's reaction field is an algebraic expression; openff-interchange calls it by name."""
+    text = str(value)
+    return "reaction-field" if "k_rf" in text else text

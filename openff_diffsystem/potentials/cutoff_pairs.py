@@ -1,0 +1,199 @@
+"""Lennard-Jones and Coulomb interactions within a cutoff, over the rows of a neighbour list.
+
+Energy and every first derivative come from one sweep over the rows: each row gives the sums over its neighbours for
+the eight particles of its block, and a pair is met from both sides, so that no derivative is scattered.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.cutoffs import REACTION_FIELD_DIELECTRIC, CutoffScheme
+from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
+from openff_diffsystem.potentials.erf_series import erf_over_r
+from openff_diffsystem.potentials.symmetric import energy_of
+from openff_diffsystem.units import COULOMB
+
+CLOSEST = 1e-2
+"""Closer pairs, nm, have the energy they have here: overlapping particles stay finite, in single precision too."""
+
+
+class Particles(NamedTuple):
+    """What the pair energy is a function of.
+
+    Attributes
+    ----------
+    positions
+        ``(n_particles, 3)``, nm, brought into the box.
+    charges
+        ``(n_particles,)``, e.
+    root_epsilons
+        sqrt(epsilon), ``(n_particles,)``, (kJ/mol)^(1/2).
+    sizes
+        sigma/2, ``(n_particles,)``, nm.
+    box_vectors
+        ``(3, 3)``, nm.
+    """
+
+    positions: jax.Array
+    charges: jax.Array
+    root_epsilons: jax.Array
+    sizes: jax.Array
+    box_vectors: jax.Array
+
+
+class PairTerms(NamedTuple):
+    """Quantities of pairs, each zero where the pair does not interact.
+
+    Attributes
+    ----------
+    coulomb
+        Coulomb energy of unit charges.
+    coulomb_slope
+        Its derivative in r^2.
+    lennard_jones
+        Lennard-Jones energy for epsilon = 1.
+    force
+        (dE/dr)/r of the Lennard-Jones energy for epsilon = 1.
+    size_slope
+        Derivative of the Lennard-Jones energy for epsilon = 1 in sigma.
+    """
+
+    coulomb: jax.Array
+    coulomb_slope: jax.Array
+    lennard_jones: jax.Array
+    force: jax.Array
+    size_slope: jax.Array
+
+
+def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: CutoffScheme) -> PairTerms:
+    """Radial functions of pairs and their first derivatives.
+
+    The reaction field is OpenMM's (User Guide, "Coulomb Interaction With Cutoff").
+
+    Parameters
+    ----------
+    r2
+        Squared distances, nm2.
+    sigma
+        Combined sigma of each pair, nm.
+    listed
+        Whether the pair interacts if it is within the cutoff.
+    """
+    cutoff2 = scheme.cutoff**2
+    inside = (r2 < cutoff2) & listed
+    r2 = jnp.where(inside, jnp.maximum(r2, CLOSEST**2), cutoff2)
+    inverse = jax.lax.rsqrt(r2)
+    inverse2 = inverse * inverse
+    if scheme.alpha is None:
+        epsilon = REACTION_FIELD_DIELECTRIC
+        k = (epsilon - 1.0) / (2.0 * epsilon + 1.0) / scheme.cutoff**3
+        coulomb = inverse + k * r2 - 3.0 * epsilon / (2.0 * epsilon + 1.0) / scheme.cutoff
+        slope = -0.5 * inverse * inverse2 + k
+    else:
+        tolerance = 1e-7 if r2.dtype == jnp.float32 else 1e-13
+        long_range, long_range_slope = _polynomial(
+            r2 * (2.0 / cutoff2) - 1.0, erf_over_r(scheme.alpha, scheme.cutoff, tolerance)
+        )
+        coulomb = inverse - long_range
+        slope = -0.5 * inverse * inverse2 - long_range_slope * (2.0 / cutoff2)
+    x2 = sigma * sigma * inverse2
+    x6 = jnp.where(inside, x2 * x2 * x2, 0.0)
+    x12 = x6 * x6
+    energy = 4.0 * (x12 - x6)
+    minus_r_slope = 48.0 * x12 - 24.0 * x6
+    force = -minus_r_slope * inverse2
+    if scheme.switch_distance < scheme.cutoff:
+        switch, switch_slope = _switch(r2 * inverse, scheme)
+        force = switch * force + energy * switch_slope * inverse
+        energy, minus_r_slope = switch * energy, switch * minus_r_slope
+    return PairTerms(
+        jnp.where(inside, coulomb, 0.0), jnp.where(inside, slope, 0.0), energy, force, minus_r_slope / sigma
+    )
+
+
+def _polynomial(x: jax.Array, coefficients: tuple[float, ...]) -> tuple[jax.Array, jax.Array]:
+    """Value and slope of a polynomial, coefficients of ascending powers."""
+    value, slope = jnp.full_like(x, coefficients[-1]), jnp.zeros_like(x)
+    for coefficient in coefficients[-2::-1]:
+        slope = slope * x + value
+        value = value * x + coefficient
+    return value, slope
+
+
+def _switch(r: jax.Array, scheme: CutoffScheme) -> tuple[jax.Array, jax.Array]:
+    """OpenMM's switching function, 1 - 10 t^3 + 15 t^4 - 6 t^5, and its derivative in r."""
+    width = scheme.cutoff - scheme.switch_distance
+    t = jnp.clip((r - scheme.switch_distance) / width, 0.0, 1.0)
+    return 1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t * t), -30.0 * (t * (1.0 - t)) ** 2 / width
+
+
+def pair_energy(particles: Particles, neighbors: NeighborList) -> jax.Array:
+    """Energy of all listed pairs within the cutoff, kJ/mol; Coulomb and Lennard-Jones together.
+
+    Differentiable in all of ``particles``, in every mode and to any order.
+    """
+    arrays = (neighbors.blocks, neighbors.row_block, neighbors.row_image, neighbors.neighbors, neighbors.lanes)
+    return energy_of(partial(_sweep, neighbors.scheme))(particles, *arrays)
+
+
+def _sweep(
+    scheme: CutoffScheme,
+    variables: tuple,
+    blocks: jax.Array,
+    row_block: jax.Array,
+    row_image: jax.Array,
+    neighbors: jax.Array,
+    lanes: jax.Array,
+) -> tuple[jax.Array, Particles]:
+    """Energy and gradient from one pass over all rows."""
+    particles = Particles(*variables)
+    n, dtype = len(particles.charges), particles.positions.dtype
+    # the last row fills up incomplete blocks and rows; its lanes are off, and a size of 1 keeps 1/sigma finite
+    filler = jnp.array([[0, 0, 0, 0, 0, 1]], dtype)
+    table = jnp.concatenate([jnp.column_stack(particles[:4]), filler])
+    in_blocks = jnp.concatenate([table[blocks].swapaxes(1, 2), jnp.ones((1, 6, BLOCK), dtype)])
+    bits = np.uint8(1) << np.arange(BLOCK, dtype=np.uint8)
+
+    def chunk(carry: tuple, rows: tuple) -> tuple[tuple, None]:
+        sums, virial = carry
+        block, image, neighbor, lane = rows
+        image = image.astype(dtype)
+        listed = (lane[:, :, None] & bits) != 0
+        one = _rows(scheme, in_blocks[block], table[neighbor], image @ particles.box_vectors, listed)
+        virial += jnp.einsum("rk,rl->kl", image, jnp.sum(one[:, :3], axis=2))
+        return (sums.at[block].add(one), virial), None
+
+    start = (jnp.zeros((len(blocks) + 1, 6, BLOCK), dtype), jnp.zeros((3, 3), dtype))
+    split = tuple(a.reshape(-1, CHUNK, *a.shape[1:]) for a in (row_block, row_image, neighbors, lanes))
+    (sums, virial), _ = jax.lax.scan(chunk, start, split)
+    place = jnp.zeros(n + 1, jnp.int32).at[blocks.ravel()].set(jnp.arange(blocks.size, dtype=jnp.int32))[:n]
+    gradient = sums[:-1].swapaxes(1, 2).reshape(-1, 6)[place]
+    # a pair is met twice; so is its share of the energy
+    energy = 0.5 * (jnp.vdot(particles.charges, gradient[:, 3]) + jnp.vdot(particles.root_epsilons, gradient[:, 4]))
+    # the image of a neighbour moves with the box: half of minus the force on the block, times the translation
+    return energy, Particles(gradient[:, :3], gradient[:, 3], gradient[:, 4], gradient[:, 5], -0.5 * virial)
+
+
+def _rows(
+    scheme: CutoffScheme, block: jax.Array, neighbor: jax.Array, shift: jax.Array, listed: jax.Array
+) -> jax.Array:
+    """Sums over the neighbours of rows, ``(n_rows, 6, 8)``: derivatives in x, y, z, charge, sqrt(epsilon), size."""
+    mine = [block[:, k, None, :] for k in range(6)]
+    theirs = [neighbor[:, :, k, None] for k in range(6)]
+    dx, dy, dz = (theirs[k] + shift[:, None, k, None] - mine[k] for k in range(3))
+    terms = pair_terms(dx * dx + dy * dy + dz * dz, mine[5] + theirs[5], listed, scheme)
+    epsilon = mine[4] * theirs[4]
+    potential = COULOMB * theirs[3] * terms.coulomb
+    force = 2.0 * COULOMB * mine[3] * theirs[3] * terms.coulomb_slope + epsilon * terms.force
+    size_slope = epsilon * terms.size_slope
+    # XLA compiles one loop per sum and repeats what they share; complex numbers carry two sums each
+    xy = jnp.sum(jax.lax.complex(force * dx, force * dy), axis=1)
+    zq = jnp.sum(jax.lax.complex(force * dz, potential), axis=1)
+    lj = jnp.sum(jax.lax.complex(theirs[4] * terms.lennard_jones, size_slope), axis=1)
+    return jnp.stack([-xy.real, -xy.imag, -zq.real, zq.imag, lj.real, lj.imag], axis=1)
