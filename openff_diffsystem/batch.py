@@ -17,14 +17,14 @@ import numpy as np
 
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError, UnsupportedInputError
-from openff_diffsystem.interactions import vacuum_interactions
+from openff_diffsystem.interactions import isolated_interactions
 from openff_diffsystem.layout import ParameterLayout
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
+from openff_diffsystem.potentials.isolated import Interactions, total_energy
 from openff_diffsystem.potentials.pairs import PADDING
-from openff_diffsystem.potentials.vacuum import Interactions, total_energy
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system import DiffSystem
-from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
+from openff_diffsystem.system_parameters import PER_PARTICLE, SectionBlocks, SystemLayout, SystemParameters
 from openff_diffsystem.units import nanometers
 
 _SMALLEST = 16
@@ -262,7 +262,7 @@ def _fill(array: np.ndarray, length: int, value: Any = 0) -> np.ndarray:
 
 def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass:
     """Fill up and stack the systems of one class."""
-    host = [vacuum_interactions(system, add_constrained_forces) for system in systems]
+    host = [isolated_interactions(system, add_constrained_forces) for system in systems]
     n_atoms = _round_up([system.n_atoms for system in systems])
     n_sites = max(len(one.site_types) for one in host)
     lengths = {
@@ -270,8 +270,7 @@ def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass
         for section in systems[0].sections
     }
     lengths["VirtualSites"] = n_sites
-    for section in ("vdW", "Electrostatics"):
-        lengths[section] = n_atoms + n_sites
+    lengths |= {section: n_atoms + n_sites for section in PER_PARTICLE if section in lengths}
     n_pairs = _round_up([len(one.pairs) for one in host])
 
     sections, start = {}, 0
@@ -310,6 +309,8 @@ def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass
             pairs=_fill(renumber(one.pairs, system), n_pairs),
             pair_kinds=_fill(one.pair_kinds, n_pairs, PADDING),
             n_atoms=n_atoms,
+            born_model=one.born_model,
+            surface_area=one.surface_area,
         )
         for one, system in zip(host, systems, strict=True)
     ]
@@ -326,7 +327,7 @@ def _filled_assignment(system: DiffSystem, layout: SystemLayout, n_atoms: int) -
     for section, where in layout.sections.items():
         terms = np.asarray(numbers[section])
         target = np.full((where.n_terms, len(where.columns)), -1, dtype=np.int64)
-        if section in ("vdW", "Electrostatics"):
+        if section in PER_PARTICLE:
             target[: system.n_atoms] = terms[: system.n_atoms]
             n_sites = len(terms) - system.n_atoms
             target[n_atoms : n_atoms + n_sites] = terms[system.n_atoms :]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.potentials.condensed import PeriodicInteractions
+from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
-from openff_diffsystem.potentials.vacuum import Interactions
+from openff_diffsystem.potentials.periodic import PeriodicInteractions
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TORSIONS = ("ProperTorsions", "ImproperTorsions")
 
 
-def vacuum_interactions(system: DiffSystem, add_constrained_forces: bool) -> Interactions:
+def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> Interactions:
     """Who interacts with whom in the isolated molecules of a system, as NumPy arrays.
 
     Raises
@@ -25,10 +25,6 @@ def vacuum_interactions(system: DiffSystem, add_constrained_forces: bool) -> Int
     UnsupportedForceFieldError
         If the force field has a section that contributes energy and is not covered in vacuum.
     """
-    if "GBSA" in system.system_layout.sections:
-        raise UnsupportedForceFieldError(
-            "the potential covers no implicit solvent; deregister the section GBSA to get vacuum energies"
-        )
     for section, name, covered in (
         ("vdW", "nonperiodic_method", "no-cutoff"),
         ("Electrostatics", "nonperiodic_potential", "Coulomb"),
@@ -72,6 +68,8 @@ def _interactions(
         pairs=pairs,
         pair_kinds=pair_kinds,
         n_atoms=system.n_atoms,
+        born_model=system.methods["GBSA"]["gb_model"] if "GBSA" in system.methods else None,
+        surface_area="GBSA" in system.methods and system.methods["GBSA"]["sa_model"] == "ACE",
     )
 
 

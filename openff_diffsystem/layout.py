@@ -82,22 +82,22 @@ def numeric_attributes(owner: Any) -> Iterator[tuple[NumericAttribute, Any]]:
 
 def _defined_attributes(owner: Any) -> Iterator[tuple[str, Any]]:
     state = owner.__dict__
-    for name, default in _declared(type(owner)):
+    for name, default, is_float in _declared(type(owner)):
         value = state.get("_" + name, default)
         if value is not None:
-            yield name, value
+            # the toolkit leaves a default as it is: solute_dielectric can be the integer 1
+            yield name, float(value) if is_float and type(value) is int else value
 
 
-_DECLARED: dict[type, tuple[tuple[str, Any], ...]] = {}
+_DECLARED: dict[type, tuple[tuple[str, Any, bool], ...]] = {}
 
 
-def _declared(cls: type) -> tuple[tuple[str, Any], ...]:
-    """Names and defaults of the attributes that a class declares, without those that are never numbers."""
+def _declared(cls: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Names, defaults and whether they are floats of the attributes a class declares, less those never numbers."""
     if cls not in _DECLARED:
         never = {"smirks", "id", "parent_id", "version", "potential", "name", "type", "match"}
         _DECLARED[cls] = tuple(
-            # solute_dielectric defaults to the integer 1 but is a float once it is written
-            (name, float(default) if attribute._converter is float and isinstance(default, int) else default)
+            (name, default, attribute._converter is float)
             for name, attribute in cls._get_parameter_attributes().items()  # type: ignore[attr-defined]
             if name not in never
             for default in [None if attribute.default is attribute.UNDEFINED else attribute.default]

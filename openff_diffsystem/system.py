@@ -21,12 +21,12 @@ from openff_diffsystem.exceptions import (
     StaleNeighborListError,
     UnsupportedInputError,
 )
-from openff_diffsystem.interactions import not_interacting, periodic_interactions, vacuum_interactions
+from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
-from openff_diffsystem.potentials.condensed import PeriodicInteractions, periodic_energy, periodic_term_energies
-from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies, total_energy
+from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies, total_energy
+from openff_diffsystem.potentials.periodic import PeriodicInteractions, periodic_energy, periodic_term_energies
 from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
@@ -397,7 +397,7 @@ class DiffSystem:
         UnsupportedForceFieldError
             If the force field has a section that contributes energy and is not covered in vacuum.
         """
-        return self._cached(False, vacuum_interactions, add_constrained_forces)
+        return self._cached(False, isolated_interactions, add_constrained_forces)
 
     def periodic_interactions(self, add_constrained_forces: bool = False) -> PeriodicInteractions:
         """The integer arrays of the energy of a periodic system, on the device."""

@@ -15,8 +15,8 @@ from openff_diffsystem.neighbors import NeighborList
 from openff_diffsystem.potentials.cutoff_pairs import Particles, pair_energy
 from openff_diffsystem.potentials.dispersion import long_range_correction
 from openff_diffsystem.potentials.geometry import safe_sqrt
+from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies
 from openff_diffsystem.potentials.pme import reciprocal_energy
-from openff_diffsystem.potentials.vacuum import Interactions, complete_positions, term_energies
 from openff_diffsystem.system_parameters import SystemParameters
 from openff_diffsystem.units import COULOMB
 

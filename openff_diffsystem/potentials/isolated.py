@@ -1,4 +1,4 @@
-"""The energy of isolated molecules, term by term, as OpenMM computes it without cutoff."""
+"""The energy of isolated molecules, in vacuum or implicit solvent, term by term, as OpenMM computes it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from openff_diffsystem.potentials import bonded
+from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
 from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
 from openff_diffsystem.potentials.pairs import coulomb, lennard_jones, scales, squared_distances
 from openff_diffsystem.potentials.virtual_sites import place_sites
@@ -19,7 +20,7 @@ from openff_diffsystem.system_parameters import SystemParameters
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "pair_kinds"],
-    meta_fields=["n_atoms"],
+    meta_fields=["n_atoms", "born_model", "surface_area"],
 )
 @dataclass
 class Interactions:
@@ -39,6 +40,8 @@ class Interactions:
         ``(n_pairs, 2)`` int32 and ``(n_pairs,)`` int8: nonbonded pairs, and how they interact.
     n_atoms
         Number of atoms.
+    born_model, surface_area
+        Generalised Born model, if the solvent is implicit, and whether it comes with a surface-area term. Static.
     """
 
     indices: dict[str, Any]
@@ -49,6 +52,8 @@ class Interactions:
     pairs: Any
     pair_kinds: Any
     n_atoms: int
+    born_model: str | None = None
+    surface_area: bool = False
 
 
 def complete_positions(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
@@ -63,7 +68,7 @@ def complete_positions(interactions: Interactions, positions: jax.Array, paramet
 def term_energies(
     interactions: Interactions, positions: jax.Array, parameters: SystemParameters
 ) -> dict[str, jax.Array]:
-    """Energy of every term by section, ``(n_terms, 1)`` each, kJ/mol; vdW and Electrostatics by pair.
+    """Energy of every term by section, ``(n_terms, 1)`` each, kJ/mol; vdW and Electrostatics by pair, GBSA by atom.
 
     Positions are gathered once for all bonded terms, and once with the particle parameters for all pairs: each
     gather is a scatter in the backward pass, and these dominate the cost of a small molecule.
@@ -84,6 +89,8 @@ def term_energies(
     energies |= _torsion_energies(interactions.periodicity, corners, sections)
     if "vdW" in sections or "Electrostatics" in sections:
         energies |= _pair_energies(interactions, positions, parameters, sections)
+    if interactions.born_model is not None:
+        energies["GBSA"] = _solvation(interactions, positions, parameters, sections)
     return energies
 
 
@@ -142,6 +149,19 @@ def _pair_energies(
         terms = coulomb(r2, [a[-1], b[-1]])
         energies["Electrostatics"] = terms * scales(kinds, parameters.setting("Electrostatics", "scale14"))
     return energies
+
+
+def _solvation(
+    interactions: Interactions,
+    positions: jax.Array,
+    parameters: SystemParameters,
+    sections: dict[str, jax.Array],
+) -> jax.Array:
+    radii, scales = sections["GBSA"].T
+    solvent = Solvent(*(parameters.setting("GBSA", name) for name in Solvent._fields))
+    charges = sections["Electrostatics"][:, 0]
+    model: str = interactions.born_model  # type: ignore[assignment]
+    return generalized_born(positions, charges, radii, scales, solvent, model, interactions.surface_area)[:, None]
 
 
 def total_energy(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
