@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class CutoffScheme(NamedTuple):
     alpha: float | None = None
     mesh: tuple[int, int, int] | None = None
 
+    @property
+    def switch_width(self) -> float:
+        """Over which distance the Lennard-Jones interaction is switched off, nm."""
+        return self.cutoff - self.switch_distance
+
 
 def splitting(cutoff: float, tolerance: float) -> float:
     """The Ewald splitting parameter of OpenMM, 1/nm: sqrt(-ln(2 tolerance)) / cutoff."""
@@ -51,10 +56,10 @@ def mesh_points(box_vectors: np.ndarray, alpha: float, tolerance: float) -> tupl
     return a, b, c
 
 
-def cutoff_scheme(system: DiffSystem, box_vectors: np.ndarray, ewald_tolerance: float) -> CutoffScheme:
+def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald_tolerance: float) -> CutoffScheme:
     """The scheme that openff-interchange's OpenMM export would choose for a system in a box.
 
-    Cutoff and switch width are those of the force field the system was made with; they are no variables of the energy.
+    Cutoff and switch width are fixed with the neighbour list: the energy is no function of them.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def cutoff_scheme(system: DiffSystem, box_vectors: np.ndarray, ewald_tolerance: 
                 )
     if "GBSA" in system.system_layout.sections:
         raise UnsupportedForceFieldError("GBSA is an implicit solvent: it is not covered in a periodic system")
-    values = system.parameterize()
+    values = system.parameterize(theta)
     cutoffs = {
         section: float(values.setting(section, "cutoff"))
         for section in ("vdW", "Electrostatics")

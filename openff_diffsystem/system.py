@@ -340,8 +340,9 @@ class DiffSystem:
         box = self._box_vectors(box_vectors)
         if box is None:
             raise BoxError("the system has no box; pass box_vectors")
-        scheme = cutoff_scheme(self, np.asarray(box), ewald_tolerance) if like is None else like.scheme
-        particles = self._complete(self._positions(positions), self._vector(theta))
+        vector = self._vector(theta)
+        scheme = cutoff_scheme(self, vector, np.asarray(box), ewald_tolerance) if like is None else like.scheme
+        particles = self._complete(self._positions(positions), vector)
         return build_neighbor_list(
             np.asarray(particles),
             np.asarray(box),

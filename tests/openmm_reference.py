@@ -26,8 +26,13 @@ class Reference:
         self._contexts = {"total": _context(system)}
         self._system = system
 
-    def energy(self, positions: np.ndarray) -> float:
-        """Total energy, kJ/mol, at ``(n_atoms, 3)`` in nm; virtual sites are placed by OpenMM."""
+    def energy(self, positions: np.ndarray, box_vectors: np.ndarray | None = None) -> float:
+        """Total energy, kJ/mol, at ``(n_atoms, 3)`` in nm; virtual sites are placed by OpenMM.
+
+        With ``box_vectors``, ``(3, 3)``, nm, in another box; the mesh remains that of the first.
+        """
+        if box_vectors is not None:
+            self._contexts["total"].setPeriodicBoxVectors(*box_vectors)
         return self._state("total", positions).getPotentialEnergy()._value
 
     def forces(self, positions: np.ndarray) -> np.ndarray:

@@ -28,7 +28,9 @@ scale, and a rounding error of 1e-16 / 1e-4 of the energy's; ``TOLERANCE`` cover
 TOLERANCE = {"rtol": 2e-6, "atol": 2e-6}
 
 
-def central_difference(force_field, component, position, topology, options, coordinates) -> tuple[float, float]:
+def central_difference(
+    force_field, component, position, topology, options, coordinates, relative_step: float = STEP
+) -> float:
     """dU/dtheta of one component from OpenMM, and the step that was taken, both in MD units."""
     energies, values = [], []
     for sign in (1, -1):
@@ -37,7 +39,7 @@ def central_difference(force_field, component, position, topology, options, coor
         owner = handler if component.row is None else handler.parameters[component.row]
         present = position.get(owner)
         value = to_md(present)
-        step = STEP * (abs(value) or 1.0)
+        step = relative_step * (abs(value) or 1.0)
         position.set(owner, from_md(value + sign * step, present))
         values.append(to_md(position.get(owner)))
         system = changed.create_openmm_system(topology, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from openff_diffsystem.neighbors import NeighborList
 from openff_diffsystem.potentials.cutoff_pairs import Particles, pair_energy
@@ -94,8 +94,14 @@ def _listed(
     box_vectors: jax.Array,
     neighbors: NeighborList,
 ) -> jax.Array:
-    """Positions of all particles; an error where the neighbour list no longer covers them."""
+    """Positions of all particles; an error where the neighbour list serves other cutoffs or no longer covers them."""
     positions = complete_positions(interactions.local, positions, parameters)
+    for cutoff, name in ((neighbors.scheme.cutoff, "cutoff"), (neighbors.scheme.switch_width, "switch_width")):
+        if ("vdW", name) in parameters.layout.settings:
+            other = jnp.abs(parameters.setting("vdW", name) - cutoff) > 1e-5
+            positions = eqx.error_if(
+                positions, other, f"the {name} of vdW in theta is not the one that the neighbour list was built with"
+            )
     stale = ~(neighbors.reach_used(positions, box_vectors) <= neighbors.skin)
     return eqx.error_if(
         positions,
@@ -146,5 +152,5 @@ def _screening(pairs: jax.Array, particles: Particles, neighbors: NeighborList, 
     r2 = jnp.sum(displacement**2, axis=1)
     apart = r2 > 0
     r = jnp.sqrt(jnp.where(apart, r2, 1.0))
-    potential = jnp.where(apart, jax.lax.erf(alpha * r) / r, 2.0 * alpha / np.sqrt(np.pi))
+    potential = jnp.where(apart, jax.lax.erf(alpha * r) / r, 2.0 * alpha / math.sqrt(math.pi))
     return COULOMB * jnp.sum(particles.charges[pairs[:, 0]] * particles.charges[pairs[:, 1]] * potential)

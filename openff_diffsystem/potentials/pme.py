@@ -5,6 +5,7 @@ Essmann et al., J. Chem. Phys. 103, 8577 (1995), equation numbers below are thei
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import jax
@@ -61,7 +62,7 @@ def reciprocal_energy(
 def self_energy(charges: jax.Array, volume: jax.Array, alpha: float) -> jax.Array:
     """Energy of each charge with its own screening, and of the net charge with the uniform background, e^2/nm."""
     net = jnp.sum(charges)
-    return -alpha / np.sqrt(np.pi) * jnp.vdot(charges, charges) - np.pi / (2.0 * alpha**2) * net**2 / volume
+    return -alpha / math.sqrt(math.pi) * jnp.vdot(charges, charges) - np.pi / (2.0 * alpha**2) * net**2 / volume
 
 
 def spread(fractional: jax.Array, charges: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
