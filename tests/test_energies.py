@@ -1,4 +1,4 @@
-"""Vacuum energies and forces against OpenMM's Reference platform."""
+"""Energies and forces of isolated molecules against OpenMM's Reference platform."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from openff.toolkit import ForceField, Molecule, Topology
+from openff.toolkit.utils import get_data_file_path
 
 from openff_diffsystem import DiffSystem, ForceFieldParameters
-from openff_diffsystem.exceptions import PositionsError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import BoxError, PositionsError, UnsupportedForceFieldError
+from tests.differences import central_difference
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import IMATINIB, in_vacuum, peptide, with_charges
 from tests.openmm_reference import ENERGY_TOLERANCE, Reference
@@ -136,7 +138,7 @@ def test_bad_input(stock_sage):
         potential(np.zeros((5, 3)), theta)
     with pytest.raises(PositionsError, match="NaN"):
         potential(np.full((9, 3), np.nan), theta)
-    with pytest.raises(UnsupportedInputError, match="isolated molecules"):
+    with pytest.raises(BoxError, match="twice the cutoff"):
         potential(system.positions, theta, np.eye(3))
     with pytest.raises(PositionsError, match="no positions"):
         DiffSystem.from_smirnoff(
@@ -144,13 +146,63 @@ def test_bad_input(stock_sage):
         ).energy_terms()
 
 
-def test_implicit_solvent_is_refused_by_name():
-    from openff.toolkit.utils import get_data_file_path
+@pytest.mark.parametrize("model", ["HCT", "OBC1", "OBC2"])
+def test_implicit_solvent(model):
+    """OpenMM's HCT and OBC1 have a Coulomb constant that differs from its own elsewhere by 2e-7, hence the bound."""
+    force_field = ForceField("openff-2.2.1.offxml", get_data_file_path(f"test_forcefields/GBSA_{model}-1.0.offxml"))
+    molecule = with_charges(IMATINIB)
+    options = {"charge_from_molecules": [molecule]}
+    reference = Reference(force_field.create_openmm_system(molecule.to_topology(), **options))
+    system = DiffSystem.from_smirnoff(force_field, molecule, **options)
+    theta, potential = system.force_field_parameters, system.to_jax_potential()
+    energy, gradient = jax.value_and_grad(potential)(jnp.asarray(system.positions), theta)
+    assert float(energy) == pytest.approx(reference.energy(system.positions), rel=1e-7)
+    forces = reference.forces(system.positions)
+    assert np.abs(forces + np.asarray(gradient)).max() < 1e-6 * np.sqrt(np.mean(forces**2))
+    # a second derivative, and a batch, in which atoms are filled up
+    product = jax.jvp(
+        jax.grad(potential, argnums=1), (system.positions, theta.vector), (system.positions, theta.vector)
+    )
+    assert np.isfinite(product[1]).all()
+    other = with_charges("CCO")
+    batch = DiffSystem.concatenate(
+        [system, DiffSystem.from_smirnoff(force_field, other, charge_from_molecules=[other])]
+    )
+    energies = batch.potential(batch.pack([system.positions, other.conformers[0].m_as("nanometer")]), theta)
+    assert float(energies[0]) == pytest.approx(float(energy), rel=1e-12)
 
-    force_field = ForceField("openff-2.2.1.offxml", get_data_file_path("test_forcefields/GBSA_OBC2-1.0.offxml"))
+
+@pytest.mark.parametrize("model", ["HCT", "OBC1", "OBC2"])
+def test_implicit_solvent_parameter_gradients(model):
+    force_field = ForceField(
+        "openff_unconstrained-2.2.1.offxml", get_data_file_path(f"test_forcefields/GBSA_{model}-1.0.offxml")
+    )
+    molecule = with_charges("CC(=O)Nc1ccccc1O")
+    options = {"charge_from_molecules": [molecule]}
+    system = DiffSystem.from_smirnoff(force_field, molecule, **options)
+    theta = system.force_field_parameters
+    gradient = jax.grad(system.to_jax_potential(), argnums=1)(jnp.asarray(system.positions), theta).vector
+    names = ["radius", "scale", "solvent_dielectric", "solute_dielectric"]
+    # stock openff-interchange hands the surface area penalty to OpenMM for OBC2 only
+    for name in [*names, "surface_area_penalty"] if model == "OBC2" else names:
+        column = theta.layout.column("GBSA", name)
+        position = column.start + int(np.argmax(np.abs(np.asarray(gradient)[column.slice])))
+        difference = central_difference(
+            force_field,
+            theta.layout.components[position],
+            column.attribute,
+            molecule.to_topology(),
+            options,
+            system.positions,
+        )
+        assert float(gradient[position]) == pytest.approx(difference, rel=1e-5, abs=2e-6), name
+
+
+def test_cutoffs_without_a_box_are_refused(stock_sage):
     molecule = with_charges("CCO")
-    system = DiffSystem.from_smirnoff(force_field, molecule, charge_from_molecules=[molecule])
-    with pytest.raises(UnsupportedForceFieldError, match="GBSA"):
+    system = DiffSystem.from_smirnoff(stock_sage, molecule, charge_from_molecules=[molecule])
+    system.methods["vdW"]["nonperiodic_method"] = "cutoff"
+    with pytest.raises(UnsupportedForceFieldError, match="nonperiodic_method='cutoff'"):
         system.to_jax_potential()
 
 

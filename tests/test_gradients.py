@@ -15,36 +15,13 @@ import pytest
 from openff.toolkit import ForceField, Topology
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.units import from_md, to_md
+from tests.differences import central_difference
 from tests.force_fields import BOND_ORDERS, CHARGE_INCREMENTS, SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import IMATINIB, in_vacuum, with_charges
-from tests.openmm_reference import Reference
 from tests.test_handlers import with_bond_orders
 
-STEP = 1e-4
-"""Relative change of a value. A central difference then has a truncation error of about 1e-8 of the derivative's
-scale, and a rounding error of 1e-16 / 1e-4 of the energy's; ``TOLERANCE`` covers both up to 1e4 kJ/mol."""
-
 TOLERANCE = {"rtol": 2e-6, "atol": 2e-6}
-
-
-def central_difference(
-    force_field, component, position, topology, options, coordinates, relative_step: float = STEP
-) -> float:
-    """dU/dtheta of one component from OpenMM, and the step that was taken, both in MD units."""
-    energies, values = [], []
-    for sign in (1, -1):
-        changed = copy.deepcopy(force_field)
-        handler = changed[component.section]
-        owner = handler if component.row is None else handler.parameters[component.row]
-        present = position.get(owner)
-        value = to_md(present)
-        step = relative_step * (abs(value) or 1.0)
-        position.set(owner, from_md(value + sign * step, present))
-        values.append(to_md(position.get(owner)))
-        system = changed.create_openmm_system(topology, **options)
-        energies.append(Reference(system).energy(coordinates))
-    return (energies[0] - energies[1]) / (values[0] - values[1])
+"""Truncation and rounding of a central difference, see ``tests.differences``."""
 
 
 @lru_cache

@@ -13,9 +13,9 @@ from openff.toolkit import ForceField
 from openff_diffsystem import ForceFieldParameters
 from openff_diffsystem.units import COULOMB
 from tests import boxes
+from tests.differences import STEP, central_difference
 from tests.force_fields import VIRTUAL_SITES
 from tests.openmm_reference import Reference
-from tests.test_gradients import STEP, central_difference
 
 RELATIVE = 1e-8
 """Energies differ by the rounding of OpenMM's long-range correction, about 1e-10; forces by 1e-12 of their size."""
