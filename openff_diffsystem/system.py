@@ -35,6 +35,7 @@ from openff_diffsystem.units import nanometers
 if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
     from openff_diffsystem.chemistry.build import Assembled
+    from openff_diffsystem.frames import FrameEnergies
 
 Potential = Callable[..., jax.Array]
 
@@ -384,6 +385,23 @@ class DiffSystem:
             vector,
             box,
             self._neighbors(positions, vector, box, neighbors, []),
+        )
+
+    def evaluate_frames(
+        self,
+        frames: Any,
+        theta: Any = None,
+        box_vectors: Any = None,
+        *,
+        gradients: bool = False,
+        chunk_size: int = 4,
+        progress: bool = False,
+    ) -> FrameEnergies:
+        """Energies, and dU/dtheta if asked for, of many configurations; see :func:`frames.evaluate_frames`."""
+        from openff_diffsystem.frames import evaluate_frames
+
+        return evaluate_frames(
+            self, frames, theta, box_vectors, gradients=gradients, chunk_size=chunk_size, progress=progress
         )
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
