@@ -5,7 +5,7 @@ EXTRAS ?= pip,charges,examples,test
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: test example sweep upstream bench lint docs clean
+.PHONY: test example sweep upstream bench parity lint docs clean
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -23,6 +23,10 @@ upstream: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run
+
+# rewrites docs/parity.md
+parity: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.parity
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
