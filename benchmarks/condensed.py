@@ -26,7 +26,7 @@ def run() -> list[Row]:
     rows, sizes, times = [], [], []
     for name, make in SYSTEMS.items():
         box = make()
-        force_field = ForceField(*box.force_field)
+        force_field = box.load()
         system = box.system(force_field)
         peer = openmm_time(force_field.create_openmm_system(box.topology), box.positions)
         evaluate = jax.jit(jax.value_and_grad(system.to_jax_potential(), argnums=(0, 1)))

@@ -44,7 +44,7 @@ def main() -> None:
     cases = {**BOXES, **{name: lambda n=name, s=smiles: boxes.packed(n, *s) for name, smiles in PACKED.items()}}
     for name, make in cases.items():
         box = make()
-        force_field = ForceField(*box.force_field)
+        force_field = box.load()
         reference = Reference(force_field.create_openmm_system(box.topology, **box.options))
         lines.append(_line(name, box.system(force_field), reference, box.positions))
         print(lines[-1], flush=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from openff_diffsystem.chemistry.methods import PERIODIC, require
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 REACTION_FIELD_DIELECTRIC = 78.3
 """OpenMM's default, which openff-interchange keeps."""
+
+OPENMM_CUTOFF = 1.0
+"""nm, OpenMM's default."""
 
 
 class CutoffScheme(NamedTuple):
@@ -28,12 +32,15 @@ class CutoffScheme(NamedTuple):
         Ewald splitting parameter, 1/nm; ``None`` for the reaction field.
     mesh
         Points of the particle mesh along each box vector; ``None`` for the reaction field.
+    dispersion_mesh
+        Points of the mesh for the attraction between Lennard-Jones particles; ``None`` where that ends at the cutoff.
     """
 
     cutoff: float
     switch_distance: float
     alpha: float | None = None
     mesh: tuple[int, int, int] | None = None
+    dispersion_mesh: tuple[int, int, int] | None = None
 
     @property
     def switch_width(self) -> float:
@@ -46,12 +53,14 @@ def splitting(cutoff: float, tolerance: float) -> float:
     return float(np.sqrt(-np.log(2.0 * tolerance)) / cutoff)
 
 
-def mesh_points(box_vectors: np.ndarray, alpha: float, tolerance: float) -> tuple[int, int, int]:
+def mesh_points(
+    box_vectors: np.ndarray, alpha: float, tolerance: float, *, dispersion: bool = False
+) -> tuple[int, int, int]:
     """The mesh of OpenMM for a box ``(3, 3)``, nm: 2 alpha L / (3 tolerance^(1/5)) points along a vector, at least 6.
 
-    OpenMM User Guide, "Coulomb Interaction with Particle Mesh Ewald".
+    OpenMM User Guide, "Coulomb Interaction with Particle Mesh Ewald"; half as many for dispersion.
     """
-    points = np.ceil(2.0 * alpha * np.diag(box_vectors) / (3.0 * tolerance**0.2)).astype(int)
+    points = np.ceil((1.0 if dispersion else 2.0) * alpha * np.diag(box_vectors) / (3.0 * tolerance**0.2)).astype(int)
     a, b, c = np.maximum(points, 6).tolist()
     return a, b, c
 
@@ -59,43 +68,44 @@ def mesh_points(box_vectors: np.ndarray, alpha: float, tolerance: float) -> tupl
 def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald_tolerance: float) -> CutoffScheme:
     """The scheme that openff-interchange's OpenMM export would choose for a system in a box.
 
-    Cutoff and switch width are fixed with the neighbour list: the energy is no function of them.
+    Cutoff and switch width are fixed with the neighbour list: the energy is no function of them. With vdW by particle
+    mesh, or no vdW at all, the export leaves the cutoff of the force field aside and takes OpenMM's, 1 nm, without
+    a switch.
 
     Raises
     ------
     UnsupportedForceFieldError
         If a method is not covered, or two cutoffs differ where they must be equal.
     """
-    for section in system.methods:
-        for name, value in system.methods[section].items():
-            if value not in _COVERED.get((section, name), (value,)):
-                raise UnsupportedForceFieldError(
-                    f"{section} with {name}={value!r} is not covered in a periodic system; "
-                    f"covered are {', '.join(map(repr, _COVERED[section, name]))}"
-                )
+    require(system.methods, PERIODIC)
     if "GBSA" in system.system_layout.sections:
         raise UnsupportedForceFieldError("GBSA is an implicit solvent: it is not covered in a periodic system")
+    settings = system.system_layout.settings
     values = system.parameterize(theta)
     cutoffs = {
         section: float(values.setting(section, "cutoff"))
         for section in ("vdW", "Electrostatics")
-        if (section, "cutoff") in system.system_layout.settings
+        if (section, "cutoff") in settings
     }
     if not cutoffs:
         raise UnsupportedForceFieldError("the force field has no nonbonded section with a cutoff")
-    cutoff = cutoffs.get("vdW", cutoffs.get("Electrostatics", 0.0))
-    width = float(values.setting("vdW", "switch_width")) if ("vdW", "switch_width") in values.layout.settings else 0.0
+    on_mesh = system.methods.get("vdW", {}).get("periodic_method") == "Ewald3D"
+    reaction_field = system.methods.get("Electrostatics", {}).get("periodic_potential") == "reaction-field"
+    cutoff = OPENMM_CUTOFF if on_mesh else cutoffs.get("vdW", OPENMM_CUTOFF)
+    has_switch = ("vdW", "switch_width") in settings and not on_mesh
+    width = float(values.setting("vdW", "switch_width")) if has_switch else 0.0
     if width > cutoff:
         raise UnsupportedForceFieldError(f"the switch width of vdW, {width} nm, is larger than its cutoff, {cutoff} nm")
-    if system.methods.get("Electrostatics", {}).get("periodic_potential") == "reaction-field":
-        if abs(cutoffs["Electrostatics"] - cutoff) > 1e-9:
-            raise UnsupportedForceFieldError(f"with a reaction field both cutoffs must be equal; they are {cutoffs}")
+    if reaction_field:
+        if on_mesh or abs(cutoffs["Electrostatics"] - cutoff) > 1e-9:
+            raise UnsupportedForceFieldError(
+                f"with a reaction field vdW must end at the same cutoff; the cutoffs are {cutoffs}"
+                + (" and vdW asks for Ewald3D" if on_mesh else "")
+            )
         return CutoffScheme(cutoff, cutoff - width)
+    if on_mesh and "Electrostatics" not in system.methods:
+        raise UnsupportedForceFieldError("vdW with periodic_method='Ewald3D' needs an Electrostatics section beside it")
     alpha = splitting(cutoff, ewald_tolerance)
-    return CutoffScheme(cutoff, cutoff - width, alpha, mesh_points(box_vectors, alpha, ewald_tolerance))
-
-
-_COVERED = {
-    ("vdW", "periodic_method"): ("cutoff",),
-    ("Electrostatics", "periodic_potential"): ("Ewald3D-ConductingBoundary", "reaction-field"),
-}
+    mesh = mesh_points(box_vectors, alpha, ewald_tolerance)
+    coarse = mesh_points(box_vectors, alpha, ewald_tolerance, dispersion=True) if on_mesh else None
+    return CutoffScheme(cutoff, cutoff - width, alpha, mesh, coarse)

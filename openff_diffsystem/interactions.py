@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.chemistry.methods import ISOLATED, require
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
@@ -25,13 +25,7 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
     UnsupportedForceFieldError
         If the force field has a section that contributes energy and is not covered in vacuum.
     """
-    for section, name, covered in (
-        ("vdW", "nonperiodic_method", "no-cutoff"),
-        ("Electrostatics", "nonperiodic_potential", "Coulomb"),
-    ):
-        method = system.methods.get(section, {}).get(name, covered)
-        if method != covered:
-            raise UnsupportedForceFieldError(f"{section} with {name}={method!r} is not covered; covered is {covered!r}")
+    require(system.methods, ISOLATED)
     return _interactions(system, add_constrained_forces, *_all_pairs(system))
 
 

@@ -26,6 +26,13 @@ class Box(NamedTuple):
     topology: Topology
     positions: np.ndarray
     preset: tuple[Molecule, ...] = ()
+    periodic_vdw: str = "cutoff"
+
+    def load(self) -> ForceField:
+        """The force field."""
+        force_field = ForceField(*self.force_field)
+        force_field["vdW"].periodic_method = self.periodic_vdw
+        return force_field
 
     @property
     def options(self) -> dict:
@@ -38,8 +45,7 @@ class Box(NamedTuple):
 
     def system(self, force_field: ForceField | None = None) -> DiffSystem:
         """The system, with its own force field or another one."""
-        force_field = force_field or ForceField(*self.force_field)
-        return DiffSystem.from_smirnoff(force_field, self.topology, positions=self.positions, **self.options)
+        return DiffSystem.from_smirnoff(force_field or self.load(), self.topology, positions=self.positions, **self.options)
 
 
 def solvate(

@@ -34,6 +34,8 @@ BOXES = {
         "COc1ccc(Cl)cc1C#N", ("openff_unconstrained-2.2.1.offxml", VIRTUAL_SITES), 2.3
     ),
     "dipeptide in water, ff14SB": boxes.protein,
+    "OPC, LJ-PME": lambda: boxes.water("opc.offxml", 2.15)._replace(periodic_vdw="Ewald3D"),
+    "ligand in water, LJ-PME": lambda: boxes.ligand("CC(=O)Nc1ccc(O)cc1", edge=2.2)._replace(periodic_vdw="Ewald3D"),
 }
 
 
@@ -41,7 +43,7 @@ BOXES = {
 def case(request):
     """A box, its OpenMM system on the Reference platform, and its DiffSystem."""
     box = BOXES[request.param]()
-    force_field = ForceField(*box.force_field)
+    force_field = box.load()
     reference = Reference(force_field.create_openmm_system(box.topology, **box.options))
     return box, reference, box.system(force_field)
 
@@ -118,6 +120,7 @@ CLASSES = {
         "Electrostatics": ["scale14"],
         "LibraryCharges": ["charge1"],
     },
+    "ligand in water, LJ-PME": {"vdW": ["epsilon", "rmin_half", "sigma", "scale14"], "LibraryCharges": ["charge1"]},
     "dipeptide in water, ff14SB": {
         "Bonds": ["k", "length"],
         "ProperTorsions": ["k1"],
@@ -131,7 +134,7 @@ CLASSES = {
 def test_parameter_gradients_against_differences_of_openmm(name):
     """The largest derivative of every class; OpenMM gets the changed OFFXML through stock openff-interchange."""
     box = BOXES[name]()
-    force_field = ForceField(*box.force_field)
+    force_field = box.load()
     system = box.system(force_field)
     theta = system.force_field_parameters
     gradient = jax.grad(system.to_jax_potential(), argnums=1)(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
+
 Methods = dict[str, dict[str, str]]
 """By section and attribute, in SMIRNOFF's words."""
 
@@ -13,6 +15,24 @@ _ATTRIBUTES = {
     "Electrostatics": ("periodic_potential", "nonperiodic_potential", "exception_potential"),
     "GBSA": ("gb_model", "sa_model"),
 }
+
+_ALWAYS = {
+    ("vdW", "potential"): ("Lennard-Jones-12-6",),
+    ("vdW", "combining_rules"): ("Lorentz-Berthelot",),
+    ("Electrostatics", "exception_potential"): ("Coulomb",),
+}
+
+ISOLATED = _ALWAYS | {
+    ("vdW", "nonperiodic_method"): ("no-cutoff",),
+    ("Electrostatics", "nonperiodic_potential"): ("Coulomb",),
+}
+"""What is covered without a box, by section and attribute."""
+
+PERIODIC = _ALWAYS | {
+    ("vdW", "periodic_method"): ("cutoff", "Ewald3D"),
+    ("Electrostatics", "periodic_potential"): ("Ewald3D-ConductingBoundary", "reaction-field"),
+}
+"""What is covered in a box. OpenMM has no Coulomb interaction that is just cut off either."""
 
 _INTERCHANGE_NAMES = {"combining_rules": "mixing_rule"}
 _INTERCHANGE_WORDS = {"pme": "Ewald3D", "lorentz-berthelot": "Lorentz-Berthelot"}
@@ -39,6 +59,16 @@ def methods_of_interchange(interchange: Any) -> Methods:
             value = getattr(collection, _INTERCHANGE_NAMES.get(name, name), "Lennard-Jones-12-6")
             methods[section][name] = _word(_INTERCHANGE_WORDS.get(value, value))
     return methods
+
+
+def require(methods: Methods, covered: Mapping[tuple[str, str], tuple[str, ...]]) -> None:
+    """Raise an :class:`UnsupportedForceFieldError` that names the first choice that is not covered."""
+    for (section, name), words in covered.items():
+        value = methods.get(section, {}).get(name, words[0])
+        if value not in words:
+            raise UnsupportedForceFieldError(
+                f"{section} with {name}={value!r} is not covered; covered is {' or '.join(map(repr, words))}"
+            )
 
 
 def _word(value: Any) -> str:

@@ -6,6 +6,7 @@ the eight particles of its block, and a pair is met from both sides, so that no 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from openff_diffsystem.cutoffs import REACTION_FIELD_DIELECTRIC, CutoffScheme
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
-from openff_diffsystem.potentials.erf_series import erf_over_r
+from openff_diffsystem.potentials.ewald_series import erf_over_r, screened_dispersion
 from openff_diffsystem.potentials.symmetric import energy_of
 from openff_diffsystem.units import COULOMB
 
@@ -36,6 +37,9 @@ class Particles(NamedTuple):
         sqrt(epsilon), ``(n_particles,)``, (kJ/mol)^(1/2).
     sizes
         sigma/2, ``(n_particles,)``, nm.
+    dispersion
+        Coefficients of the attraction that a mesh takes over, ``(n_particles,)``, (kJ/mol)^(1/2) nm^3; not used
+        without one.
     box_vectors
         ``(3, 3)``, nm.
     """
@@ -44,6 +48,7 @@ class Particles(NamedTuple):
     charges: jax.Array
     root_epsilons: jax.Array
     sizes: jax.Array
+    dispersion: jax.Array
     box_vectors: jax.Array
 
 
@@ -62,6 +67,9 @@ class PairTerms(NamedTuple):
         (dE/dr)/r of the Lennard-Jones energy for epsilon = 1.
     size_slope
         Derivative of the Lennard-Jones energy for epsilon = 1 in sigma.
+    dispersion, dispersion_slope
+        Energy, and its derivative in r^2, of unit coefficients of dispersion: what a mesh holds of the pair, taken
+        back. ``None`` without a mesh.
     """
 
     coulomb: jax.Array
@@ -69,6 +77,8 @@ class PairTerms(NamedTuple):
     lennard_jones: jax.Array
     force: jax.Array
     size_slope: jax.Array
+    dispersion: jax.Array | None = None
+    dispersion_slope: jax.Array | None = None
 
 
 def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: CutoffScheme) -> PairTerms:
@@ -96,9 +106,8 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
         coulomb = inverse + k * r2 - 3.0 * epsilon / (2.0 * epsilon + 1.0) / scheme.cutoff
         slope = -0.5 * inverse * inverse2 + k
     else:
-        tolerance = 1e-7 if r2.dtype == jnp.float32 else 1e-13
         long_range, long_range_slope = _polynomial(
-            r2 * (2.0 / cutoff2) - 1.0, erf_over_r(scheme.alpha, scheme.cutoff, tolerance)
+            r2 * (2.0 / cutoff2) - 1.0, erf_over_r(scheme.alpha, scheme.cutoff, _tolerance(r2.dtype))
         )
         coulomb = inverse - long_range
         slope = -0.5 * inverse * inverse2 - long_range_slope * (2.0 / cutoff2)
@@ -112,9 +121,32 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
         switch, switch_slope = _switch(r2 * inverse, scheme)
         force = switch * force + energy * switch_slope * inverse
         energy, minus_r_slope = switch * energy, switch * minus_r_slope
-    return PairTerms(
+    terms = PairTerms(
         jnp.where(inside, coulomb, 0.0), jnp.where(inside, slope, 0.0), energy, force, minus_r_slope / sigma
     )
+    return terms if scheme.dispersion_mesh is None else _on_mesh(terms, r2, sigma, inside, scheme)
+
+
+def _on_mesh(terms: PairTerms, r2: jax.Array, sigma: jax.Array, inside: jax.Array, scheme: CutoffScheme) -> PairTerms:
+    """Lennard-Jones pairs whose attraction a mesh takes over: both are shifted to zero at the cutoff, as OpenMM does."""
+    assert scheme.alpha is not None
+    cutoff2 = scheme.cutoff**2
+    x2 = sigma * sigma / cutoff2
+    x6 = jnp.where(inside, x2 * x2 * x2, 0.0)
+    coefficients = screened_dispersion(scheme.alpha, scheme.cutoff, _tolerance(r2.dtype))
+    on_mesh, slope = _polynomial(r2 * (2.0 / cutoff2) - 1.0, coefficients)
+    return terms._replace(
+        lennard_jones=terms.lennard_jones - 4.0 * (x6 * x6 - x6),
+        size_slope=terms.size_slope - (48.0 * x6 * x6 - 24.0 * x6) / sigma,
+        # at the cutoff the argument of the polynomial is 1
+        dispersion=jnp.where(inside, on_mesh - math.fsum(coefficients), 0.0),
+        dispersion_slope=jnp.where(inside, slope * (2.0 / cutoff2), 0.0),
+    )
+
+
+def _tolerance(dtype: jnp.dtype) -> float:
+    """How exact a polynomial has to be."""
+    return 1e-7 if dtype == jnp.float32 else 1e-13
 
 
 def _polynomial(x: jax.Array, coefficients: tuple[float, ...]) -> tuple[jax.Array, jax.Array]:
@@ -154,10 +186,11 @@ def _sweep(
     """Energy and gradient from one pass over all rows."""
     particles = Particles(*variables)
     n, dtype = len(particles.charges), particles.positions.dtype
+    width = 6 if scheme.dispersion_mesh is None else 7
     # the last row fills up incomplete blocks and rows; its lanes are off, and a size of 1 keeps 1/sigma finite
-    filler = jnp.array([[0, 0, 0, 0, 0, 1]], dtype)
-    table = jnp.concatenate([jnp.column_stack(particles[:4]), filler])
-    in_blocks = jnp.concatenate([table[blocks].swapaxes(1, 2), jnp.ones((1, 6, BLOCK), dtype)])
+    filler = jnp.array([[0, 0, 0, 0, 0, 1, 0]], dtype)
+    table = jnp.concatenate([jnp.column_stack(particles[:5]), filler])[:, :width]
+    in_blocks = jnp.concatenate([table[blocks].swapaxes(1, 2), jnp.ones((1, width, BLOCK), dtype)])
     bits = np.uint8(1) << np.arange(BLOCK, dtype=np.uint8)
 
     def chunk(carry: tuple, rows: tuple) -> tuple[tuple, None]:
@@ -169,31 +202,43 @@ def _sweep(
         virial += jnp.einsum("rk,rl->kl", image, jnp.sum(one[:, :3], axis=2))
         return (sums.at[block].add(one), virial), None
 
-    start = (jnp.zeros((len(blocks) + 1, 6, BLOCK), dtype), jnp.zeros((3, 3), dtype))
+    start = (jnp.zeros((len(blocks) + 1, width, BLOCK), dtype), jnp.zeros((3, 3), dtype))
     split = tuple(a.reshape(-1, CHUNK, *a.shape[1:]) for a in (row_block, row_image, neighbors, lanes))
     (sums, virial), _ = jax.lax.scan(chunk, start, split)
     place = jnp.zeros(n + 1, jnp.int32).at[blocks.ravel()].set(jnp.arange(blocks.size, dtype=jnp.int32))[:n]
-    gradient = sums[:-1].swapaxes(1, 2).reshape(-1, 6)[place]
+    gradient = sums[:-1].swapaxes(1, 2).reshape(-1, width)[place]
     # a pair is met twice; so is its share of the energy
     energy = 0.5 * (jnp.vdot(particles.charges, gradient[:, 3]) + jnp.vdot(particles.root_epsilons, gradient[:, 4]))
+    dispersion = jnp.zeros_like(particles.dispersion)
+    if scheme.dispersion_mesh is not None:
+        dispersion = gradient[:, 6]
+        energy += 0.5 * jnp.vdot(particles.dispersion, dispersion)
     # the image of a neighbour moves with the box: half of minus the force on the block, times the translation
-    return energy, Particles(gradient[:, :3], gradient[:, 3], gradient[:, 4], gradient[:, 5], -0.5 * virial)
+    return energy, Particles(gradient[:, :3], gradient[:, 3], gradient[:, 4], gradient[:, 5], dispersion, -0.5 * virial)
 
 
 def _rows(
     scheme: CutoffScheme, block: jax.Array, neighbor: jax.Array, shift: jax.Array, listed: jax.Array
 ) -> jax.Array:
-    """Sums over the neighbours of rows, ``(n_rows, 6, 8)``: derivatives in x, y, z, charge, sqrt(epsilon), size."""
-    mine = [block[:, k, None, :] for k in range(6)]
-    theirs = [neighbor[:, :, k, None] for k in range(6)]
+    """Sums over the neighbours of rows, ``(n_rows, 6, 8)``: derivatives in x, y, z, charge, sqrt(epsilon), size.
+
+    With a mesh for dispersion, ``(n_rows, 7, 8)``: the last one in its coefficient.
+    """
+    mine = [block[:, k, None, :] for k in range(block.shape[1])]
+    theirs = [neighbor[:, :, k, None] for k in range(block.shape[1])]
     dx, dy, dz = (theirs[k] + shift[:, None, k, None] - mine[k] for k in range(3))
     terms = pair_terms(dx * dx + dy * dy + dz * dz, mine[5] + theirs[5], listed, scheme)
     epsilon = mine[4] * theirs[4]
     potential = COULOMB * theirs[3] * terms.coulomb
     force = 2.0 * COULOMB * mine[3] * theirs[3] * terms.coulomb_slope + epsilon * terms.force
     size_slope = epsilon * terms.size_slope
+    if terms.dispersion is not None:
+        force += 2.0 * mine[6] * theirs[6] * terms.dispersion_slope
     # XLA compiles one loop per sum and repeats what they share; complex numbers carry two sums each
     xy = jnp.sum(jax.lax.complex(force * dx, force * dy), axis=1)
     zq = jnp.sum(jax.lax.complex(force * dz, potential), axis=1)
     lj = jnp.sum(jax.lax.complex(theirs[4] * terms.lennard_jones, size_slope), axis=1)
-    return jnp.stack([-xy.real, -xy.imag, -zq.real, zq.imag, lj.real, lj.imag], axis=1)
+    sums = [-xy.real, -xy.imag, -zq.real, zq.imag, lj.real, lj.imag]
+    if terms.dispersion is not None:
+        sums.append(jnp.sum(theirs[6] * terms.dispersion, axis=1))
+    return jnp.stack(sums, axis=1)

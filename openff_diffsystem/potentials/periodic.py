@@ -14,6 +14,11 @@ import jax.numpy as jnp
 from openff_diffsystem.neighbors import NeighborList
 from openff_diffsystem.potentials.cutoff_pairs import Particles, pair_energy
 from openff_diffsystem.potentials.dispersion import long_range_correction
+from openff_diffsystem.potentials.dispersion_pme import (
+    dispersion_coefficients,
+    reciprocal_dispersion,
+    screened_dispersion,
+)
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies
 from openff_diffsystem.potentials.pme import reciprocal_energy
@@ -61,9 +66,11 @@ def periodic_term_energies(
     nothing = jnp.zeros_like(particles.charges)
     if "vdW" in parameters.layout.sections:
         energies["vdW"] += pair_energy(particles._replace(charges=nothing), neighbors)
-        energies["vdW"] += _beyond_cutoff(particles, neighbors)
+        energies["vdW"] += _long_range_vdw(interactions, particles, neighbors)
     if "Electrostatics" in parameters.layout.sections:
-        energies["Electrostatics"] += pair_energy(particles._replace(root_epsilons=nothing), neighbors)
+        energies["Electrostatics"] += pair_energy(
+            particles._replace(root_epsilons=nothing, dispersion=nothing), neighbors
+        )
         energies["Electrostatics"] += _long_range_electrostatics(interactions, particles, neighbors)
     return energies
 
@@ -81,7 +88,7 @@ def periodic_energy(
     particles = _particles(positions, parameters, box_vectors, neighbors)
     energy = pair_energy(particles, neighbors) + sum(jnp.sum(values) for values in terms.values())
     if "vdW" in parameters.layout.sections:
-        energy += _beyond_cutoff(particles, neighbors)
+        energy += _long_range_vdw(interactions, particles, neighbors)
     if "Electrostatics" in parameters.layout.sections:
         energy += _long_range_electrostatics(interactions, particles, neighbors)
     return energy
@@ -96,8 +103,9 @@ def _listed(
 ) -> jax.Array:
     """Positions of all particles; an error where the neighbour list serves other cutoffs or no longer covers them."""
     positions = complete_positions(interactions.local, positions, parameters)
-    for cutoff, name in ((neighbors.scheme.cutoff, "cutoff"), (neighbors.scheme.switch_width, "switch_width")):
-        if ("vdW", name) in parameters.layout.settings:
+    scheme = neighbors.scheme
+    for cutoff, name in ((scheme.cutoff, "cutoff"), (scheme.switch_width, "switch_width")):
+        if ("vdW", name) in parameters.layout.settings and scheme.dispersion_mesh is None:
             other = jnp.abs(parameters.setting("vdW", name) - cutoff) > 1e-5
             positions = eqx.error_if(
                 positions, other, f"the {name} of vdW in theta is not the one that the neighbour list was built with"
@@ -120,19 +128,26 @@ def _particles(
     charges = parameters["Electrostatics"][:, 0] if "Electrostatics" in sections else nothing
     wrapped = positions + neighbors.images.astype(positions.dtype) @ box_vectors
     # where an epsilon is zero the geometric mean has no derivative; it is defined as zero there
-    return Particles(wrapped, charges, safe_sqrt(epsilon), 0.5 * sigma, box_vectors)
+    root_epsilons, sizes = safe_sqrt(epsilon), 0.5 * sigma
+    dispersion = dispersion_coefficients(root_epsilons, sizes)
+    return Particles(wrapped, charges, root_epsilons, sizes, dispersion, box_vectors)
 
 
-def _volume(box_vectors: jax.Array) -> jax.Array:
-    return jnp.abs(jnp.linalg.det(box_vectors))
-
-
-def _beyond_cutoff(particles: Particles, neighbors: NeighborList) -> jax.Array:
-    scheme = neighbors.scheme
-    volume = _volume(particles.box_vectors)
-    return long_range_correction(
-        particles.root_epsilons, particles.sizes, volume, scheme.cutoff, scheme.switch_distance
+def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, neighbors: NeighborList) -> jax.Array:
+    """Lennard-Jones interactions beyond the cutoff: on a mesh, or averaged."""
+    scheme, box_vectors = neighbors.scheme, particles.box_vectors
+    if scheme.alpha is None or scheme.dispersion_mesh is None:
+        volume = jnp.abs(jnp.linalg.det(box_vectors))
+        return long_range_correction(
+            particles.root_epsilons, particles.sizes, volume, scheme.cutoff, scheme.switch_distance
+        )
+    coefficients = particles.dispersion
+    energy = reciprocal_dispersion(
+        particles.positions, coefficients, box_vectors, scheme.alpha, scheme.dispersion_mesh
     )
+    pairs = interactions.not_screened
+    held = screened_dispersion(_squared_distances(pairs, particles, neighbors), scheme.alpha)
+    return energy + jnp.sum(coefficients[pairs[:, 0]] * coefficients[pairs[:, 1]] * held)
 
 
 def _long_range_electrostatics(
@@ -147,10 +162,14 @@ def _long_range_electrostatics(
 
 def _screening(pairs: jax.Array, particles: Particles, neighbors: NeighborList, alpha: float) -> jax.Array:
     """What reciprocal space holds of pairs that do not interact, kJ/mol."""
-    unwrapped = particles.positions - neighbors.images.astype(particles.positions.dtype) @ particles.box_vectors
-    displacement = unwrapped[pairs[:, 1]] - unwrapped[pairs[:, 0]]
-    r2 = jnp.sum(displacement**2, axis=1)
+    r2 = _squared_distances(pairs, particles, neighbors)
     apart = r2 > 0
     r = jnp.sqrt(jnp.where(apart, r2, 1.0))
     potential = jnp.where(apart, jax.lax.erf(alpha * r) / r, 2.0 * alpha / math.sqrt(math.pi))
     return COULOMB * jnp.sum(particles.charges[pairs[:, 0]] * particles.charges[pairs[:, 1]] * potential)
+
+
+def _squared_distances(pairs: jax.Array, particles: Particles, neighbors: NeighborList) -> jax.Array:
+    """Of pairs within molecules, which are whole where they came from, ``(n_pairs,)``, nm2."""
+    unwrapped = particles.positions - neighbors.images.astype(particles.positions.dtype) @ particles.box_vectors
+    return jnp.sum((unwrapped[pairs[:, 1]] - unwrapped[pairs[:, 0]]) ** 2, axis=1)

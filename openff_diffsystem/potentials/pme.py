@@ -6,6 +6,7 @@ Essmann et al., J. Chem. Phys. 103, 8577 (1995), equation numbers below are thei
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import jax
@@ -36,11 +37,38 @@ def reciprocal_energy(
     mesh
         Points of the grid along each box vector. Static.
     """
+
+    def kernel(square: jax.Array) -> jax.Array:
+        # (2.5) leaves out m = 0: the background neutralises it
+        square = square.at[0, 0, 0].set(1.0)
+        return (jnp.exp(-((np.pi / alpha) ** 2) * square) / square).at[0, 0, 0].set(0.0)
+
+    volume = jnp.abs(jnp.linalg.det(box_vectors))
+    total = mesh_sum(positions, charges, box_vectors, mesh, kernel) / (2.0 * np.pi * volume)
+    return COULOMB * (total + self_energy(charges, volume, alpha))
+
+
+def mesh_sum(
+    positions: jax.Array,
+    weights: jax.Array,
+    box_vectors: jax.Array,
+    mesh: tuple[int, int, int],
+    kernel: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """Sum of kernel(m^2) |S(m)|^2 over the reciprocal lattice, the structure factors S from a mesh, (4.7).
+
+    Parameters
+    ----------
+    weights
+        ``(n_particles,)``: what S(m) sums, charges for example.
+    kernel
+        Function of the squares of the reciprocal lattice vectors, ``(n1, n2, n3 // 2 + 1)``, nm-2, of which the first
+        is m = 0.
+    """
     dtype = positions.dtype
     inverse = jnp.linalg.inv(box_vectors)
-    volume = jnp.abs(jnp.linalg.det(box_vectors))
-    structure = jnp.fft.rfftn(spread(positions @ inverse, charges, mesh))
-    # frequencies m of (2.2) in Cartesian space; the last axis of a real transform is half as long
+    structure = jnp.fft.rfftn(spread(positions @ inverse, weights, mesh))
+    # the last axis of a real transform is half as long
     n1, n2, n3 = mesh
     m1, m2, m3 = np.fft.fftfreq(n1, 1 / n1), np.fft.fftfreq(n2, 1 / n2), np.arange(n3 // 2 + 1.0)
     m = [
@@ -49,14 +77,11 @@ def reciprocal_energy(
         + jnp.asarray(m3, dtype)[None, None, :] * inverse[k, 2]
         for k in range(3)
     ]
-    square = (m[0] * m[0] + m[1] * m[1] + m[2] * m[2]).at[0, 0, 0].set(1.0)
     b1, b2, b3 = (jnp.asarray(_spline_weights(n), dtype) for n in mesh)
-    weight = np.where((m3 == 0) | (2 * m3 == n3), 1.0, 2.0)
-    kernel = jnp.exp(-((np.pi / alpha) ** 2) * square) / square
-    kernel *= b1[:, None, None] * b2[None, :, None] * (b3[: len(m3)] * jnp.asarray(weight, dtype))
-    kernel = kernel.at[0, 0, 0].set(0.0)
-    total = jnp.sum(kernel * (structure.real**2 + structure.imag**2)) / (2.0 * np.pi * volume)
-    return COULOMB * (total + self_energy(charges, volume, alpha))
+    twice = np.where((m3 == 0) | (2 * m3 == n3), 1.0, 2.0)
+    factor = kernel(m[0] * m[0] + m[1] * m[1] + m[2] * m[2])
+    factor *= b1[:, None, None] * b2[None, :, None] * (b3[: len(m3)] * jnp.asarray(twice, dtype))
+    return jnp.sum(factor * (structure.real**2 + structure.imag**2))
 
 
 def self_energy(charges: jax.Array, volume: jax.Array, alpha: float) -> jax.Array:
