@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import openmm
-from openff.toolkit import ForceField
 
 from benchmarks.timing import Row, measure, show
 from tests import boxes

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from openff_diffsystem import compiled
 from openff_diffsystem.assignment import Assignment
+from openff_diffsystem.compiled import Model
+from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
 from openff_diffsystem.cutoffs import cutoff_scheme
-from openff_diffsystem.exceptions import (
-    BoxError,
-    ParameterMismatchError,
-    PositionsError,
-    StaleNeighborListError,
-    UnsupportedInputError,
-)
+from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
-from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies, total_energy
-from openff_diffsystem.potentials.periodic import PeriodicInteractions, periodic_energy, periodic_term_energies
+from openff_diffsystem.potential import Potential
 from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
@@ -36,8 +32,6 @@ if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
     from openff_diffsystem.chemistry.build import Assembled
     from openff_diffsystem.frames import FrameEnergies
-
-Potential = Callable[..., jax.Array]
 
 
 @dataclass(eq=False)
@@ -84,7 +78,7 @@ class DiffSystem:
     box_vectors: np.ndarray | None = None
     methods: dict[str, dict[str, str]] = field(default_factory=dict)
     molecules: tuple[tuple[str, int], ...] = ()
-    _interactions: dict[tuple[bool, bool], Any] = field(default_factory=dict, init=False, repr=False)
+    _models: dict[tuple[bool, bool], Model] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_smirnoff(
@@ -206,7 +200,7 @@ class DiffSystem:
             n_atoms=assembled.n_atoms,
             n_particles=assembled.n_particles,
             positions=nanometers(positions, "positions", (assembled.n_atoms, 3)),
-            box_vectors=_box(box),
+            box_vectors=host_box_vectors(box),
             methods=methods,
             molecules=molecules,
         )
@@ -238,7 +232,7 @@ class DiffSystem:
             If theta belongs to another force field or has the wrong shape.
         """
         vector = self._vector(theta)
-        return SystemParameters(_apply(self._assignment_arrays, vector), self.system_layout)
+        return SystemParameters(compiled.apply_assignment(self._assignment_arrays, vector), self.system_layout)
 
     def assignment(self, section: str) -> SectionAssignment:
         """The assignment of one section: indices, weights and, on request, the parameter matrix."""
@@ -248,6 +242,15 @@ class DiffSystem:
         """Particle indices of the terms of a section, ``(n_terms, n_atoms_per_term)``, int32, C-contiguous."""
         self._section(section)
         return self.term_indices[section]
+
+    def constraints(self, theta: Any = None) -> tuple[np.ndarray, jax.Array]:
+        """What an integrator has to keep fixed: pairs of atoms, ``(n, 2)``, int32, and their distances, ``(n,)``, nm.
+
+        The distances are differentiable in theta: where the force field gives none, they are lengths of bonds.
+        """
+        if "Constraints" not in self.system_layout.sections:
+            return np.empty((0, 2), dtype=np.int32), jnp.empty(0)
+        return self.term_indices["Constraints"], self.parameterize(theta)["Constraints"][:, 0]
 
     def to_jax_potential(self, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> Potential:
         """The potential energy as a function for jax.
@@ -277,30 +280,8 @@ class DiffSystem:
             If the system holds interactions that this potential does not cover.
         """
         if self.box_vectors is None:
-            self.interactions(add_constrained_forces)
-        latest: list[NeighborList] = []
-
-        def potential(positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None) -> jax.Array:
-            positions = self._positions(positions)
-            vector = self._vector(theta)
-            box = self._box_vectors(box_vectors)
-            if box is None:
-                arguments = (self._assignment_arrays, self.interactions(add_constrained_forces), self.system_layout)
-                if positions.ndim == 2:
-                    return _energy(*arguments, positions, vector)
-                return _energies(*arguments, positions, vector, chunk_size)
-            neighbors = self._neighbors(positions, vector, box, neighbors, latest)
-            return _periodic_energy(
-                self._assignment_arrays,
-                self.periodic_interactions(add_constrained_forces),
-                self.system_layout,
-                positions,
-                vector,
-                box,
-                neighbors,
-            )
-
-        return potential
+            self.model(False, add_constrained_forces)
+        return Potential(self, chunk_size, add_constrained_forces)
 
     def neighbor_list(
         self,
@@ -338,14 +319,12 @@ class DiffSystem:
         UnsupportedForceFieldError
             If the force field asks for a method that is not covered.
         """
-        box = self._box_vectors(box_vectors)
+        box = as_box_vectors(self.box_vectors if box_vectors is None else box_vectors)
         if box is None:
             raise BoxError("the system has no box; pass box_vectors")
-        vector = self._vector(theta)
-        scheme = cutoff_scheme(self, vector, np.asarray(box), ewald_tolerance) if like is None else like.scheme
-        particles = self._complete(self._positions(positions), vector)
+        scheme = cutoff_scheme(self, theta, np.asarray(box), ewald_tolerance) if like is None else like.scheme
         return build_neighbor_list(
-            np.asarray(particles),
+            np.asarray(self.particle_positions(positions, theta)),
             np.asarray(box),
             not_interacting(self),
             scheme,
@@ -373,19 +352,8 @@ class DiffSystem:
         box_vectors, neighbors
             As for the potential of :meth:`to_jax_potential`.
         """
-        positions, vector, box = self._positions(positions), self._vector(theta), self._box_vectors(box_vectors)
-        if box is None:
-            interactions = self.interactions(add_constrained_forces)
-            return _section_energies(self._assignment_arrays, interactions, self.system_layout, positions, vector)
-        return _periodic_section_energies(
-            self._assignment_arrays,
-            self.periodic_interactions(add_constrained_forces),
-            self.system_layout,
-            positions,
-            vector,
-            box,
-            self._neighbors(positions, vector, box, neighbors, []),
-        )
+        potential = Potential(self, 1, add_constrained_forces)
+        return potential.by_section(self._own(positions), self._vector(theta), box_vectors, neighbors)
 
     def evaluate_frames(
         self,
@@ -406,30 +374,25 @@ class DiffSystem:
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
-        return self._complete(self._positions(positions), self._vector(theta))
+        given = as_positions(self._own(positions), self.n_atoms, self.n_particles)
+        return compiled.complete(self.model(True), given, self._vector(theta))
 
-    def interactions(self, add_constrained_forces: bool = False) -> Interactions:
-        """The integer arrays of the energy of isolated molecules, on the device.
+    def model(self, periodic: bool, add_constrained_forces: bool = False) -> Model:
+        """Assignment and integer arrays on the device: what compiled energy functions take besides theta.
 
         Raises
         ------
         UnsupportedForceFieldError
-            If the force field has a section that contributes energy and is not covered in vacuum.
+            If isolated molecules are asked for and the force field has a method that is not covered there.
         """
-        return self._cached(False, isolated_interactions, add_constrained_forces)
-
-    def periodic_interactions(self, add_constrained_forces: bool = False) -> PeriodicInteractions:
-        """The integer arrays of the energy of a periodic system, on the device."""
-        return self._cached(True, periodic_interactions, add_constrained_forces)
-
-    def _cached(self, periodic: bool, build: Callable, add_constrained_forces: bool) -> Any:
         key = (periodic, add_constrained_forces)
-        if key not in self._interactions:
+        if key not in self._models:
+            build = periodic_interactions if periodic else isolated_interactions
             host = build(self, add_constrained_forces)
             # concrete also when first needed inside a trace, so that what is cached is never a tracer
             with jax.ensure_compile_time_eval():
-                self._interactions[key] = jax.tree.map(jnp.asarray, host)
-        return self._interactions[key]
+                self._models[key] = Model(self._assignment_arrays, jax.tree.map(jnp.asarray, host), self.system_layout)
+        return self._models[key]
 
     @staticmethod
     def concatenate(systems: Sequence[DiffSystem], *, add_constrained_forces: bool = False) -> SystemBatch:
@@ -480,141 +443,14 @@ class DiffSystem:
     def _vector(self, theta: Any) -> jax.Array:
         return as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
 
-    def _positions(self, positions: Any) -> Any:
-        if positions is None:
-            if self.positions is None:
-                raise PositionsError("the system holds no positions; pass some")
-            positions = self.positions
-        if not isinstance(positions, jax.Array):
-            ndim = np.ndim(getattr(positions, "_value", positions))
-            positions = jnp.asarray(nanometers(positions, "positions", (None,) * (ndim - 2) + (None, 3)))
-        if positions.ndim not in (2, 3) or positions.shape[-2:] not in (
-            (self.n_atoms, 3),
-            (self.n_particles, 3),
-        ):
-            raise PositionsError(
-                f"positions must have shape ({self.n_atoms}, 3) or ({self.n_particles}, 3), "
-                f"or a stack of those, got {positions.shape}"
-            )
-        return positions
-
-    def _box_vectors(self, box_vectors: Any) -> jax.Array | None:
-        if isinstance(box_vectors, jax.Array):
-            if box_vectors.shape != (3, 3):
-                raise BoxError(f"box vectors must have shape (3, 3), got {box_vectors.shape}")
-            return box_vectors
-        box = self.box_vectors if box_vectors is None else _box(box_vectors)
-        return None if box is None else jnp.asarray(box)
-
-    def _complete(self, positions: jax.Array, vector: jax.Array) -> jax.Array:
-        local = self.periodic_interactions().local
-        return _complete(self._assignment_arrays, local, self.system_layout, positions, vector)
-
-    def _neighbors(
-        self, positions: jax.Array, vector: jax.Array, box: jax.Array, given: Any, latest: list[NeighborList]
-    ) -> NeighborList:
-        """A list that serves this configuration: the one given, the last one if it still does, or a new one."""
-        if positions.ndim != 2:
-            raise PositionsError(f"a periodic system takes one configuration at a time, got shape {positions.shape}")
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((positions, vector, box, given))):
-            if given is None:
-                raise UnsupportedInputError(
-                    "inside jax.jit, jax.grad and the like the potential of a periodic system needs a neighbour list: "
-                    "pass neighbors=system.neighbor_list(positions, box_vectors)"
-                )
-            return given
-        particles = self._complete(positions, vector)
-        for neighbors in [given] if given is not None else latest:
-            used, skin = float(neighbors.reach_used(particles, box)), float(neighbors.skin)
-            if used <= skin:
-                return neighbors
-            if given is not None:
-                raise StaleNeighborListError(
-                    f"particles and box moved by {used:.3g} nm since the neighbour list was built, its skin is "
-                    f"{skin:.3g} nm; build a new one with system.neighbor_list"
-                )
-        latest[:] = [self.neighbor_list(positions, box, vector, like=latest[0] if latest else None)]
-        return latest[0]
+    def _own(self, positions: Any) -> Any:
+        if positions is None and self.positions is None:
+            raise PositionsError("the system holds no positions; pass some")
+        return self.positions if positions is None else positions
 
     def __repr__(self) -> str:
         n_molecules = sum(copies for _, copies in self.molecules)
         return f"DiffSystem({n_molecules} molecules, {self.n_particles} particles, {self.system_layout!r})"
-
-
-def _apply_arrays(arrays: tuple[jax.Array, ...], theta: jax.Array) -> jax.Array:
-    return Assignment(*arrays)(theta)  # type: ignore[arg-type]
-
-
-_apply = jax.jit(_apply_arrays)
-
-
-def _parameters(arrays: tuple[jax.Array, ...], layout: SystemLayout, theta: jax.Array) -> SystemParameters:
-    return SystemParameters(_apply_arrays(arrays, theta), layout)
-
-
-@partial(jax.jit, static_argnames="layout")
-def _energy(
-    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
-) -> jax.Array:
-    return total_energy(interactions, positions, _parameters(arrays, layout, theta))
-
-
-@partial(jax.jit, static_argnames="layout")
-def _complete(
-    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
-) -> jax.Array:
-    return complete_positions(interactions, positions, _parameters(arrays, layout, theta))
-
-
-@partial(jax.jit, static_argnames="layout")
-def _periodic_energy(
-    arrays: tuple,
-    interactions: PeriodicInteractions,
-    layout: SystemLayout,
-    positions: jax.Array,
-    theta: jax.Array,
-    box_vectors: jax.Array,
-    neighbors: NeighborList,
-) -> jax.Array:
-    return periodic_energy(interactions, positions, _parameters(arrays, layout, theta), box_vectors, neighbors)
-
-
-@partial(jax.jit, static_argnames="layout")
-def _periodic_section_energies(
-    arrays: tuple,
-    interactions: PeriodicInteractions,
-    layout: SystemLayout,
-    positions: jax.Array,
-    theta: jax.Array,
-    box_vectors: jax.Array,
-    neighbors: NeighborList,
-) -> dict[str, jax.Array]:
-    return periodic_term_energies(interactions, positions, _parameters(arrays, layout, theta), box_vectors, neighbors)
-
-
-@partial(jax.jit, static_argnames=("layout", "chunk_size"))
-def _energies(
-    arrays: tuple,
-    interactions: Interactions,
-    layout: SystemLayout,
-    positions: jax.Array,
-    theta: jax.Array,
-    chunk_size: int,
-) -> jax.Array:
-    parameters = _parameters(arrays, layout, theta)
-    return jax.lax.map(
-        lambda one: total_energy(interactions, one, parameters),
-        positions,
-        batch_size=min(chunk_size, positions.shape[0]) or None,
-    )
-
-
-@partial(jax.jit, static_argnames="layout")
-def _section_energies(
-    arrays: tuple, interactions: Interactions, layout: SystemLayout, positions: jax.Array, theta: jax.Array
-) -> dict[str, jax.Array]:
-    terms = term_energies(interactions, positions, _parameters(arrays, layout, theta))
-    return {section: jnp.sum(energies) for section, energies in terms.items()}
 
 
 def _first_conformers(topology: Any) -> np.ndarray | None:
@@ -623,8 +459,3 @@ def _first_conformers(topology: Any) -> np.ndarray | None:
     if not all(conformers):
         return None
     return np.concatenate([c[0].m_as("nanometer") for c in conformers])
-
-
-def _box(box: Any) -> np.ndarray | None:
-    array = nanometers(box, "box vectors", (3, 3) if np.ndim(getattr(box, "m", box)) == 2 else (3,))
-    return np.diag(array) if array is not None and array.ndim == 1 else array

@@ -45,7 +45,9 @@ class Box(NamedTuple):
 
     def system(self, force_field: ForceField | None = None) -> DiffSystem:
         """The system, with its own force field or another one."""
-        return DiffSystem.from_smirnoff(force_field or self.load(), self.topology, positions=self.positions, **self.options)
+        return DiffSystem.from_smirnoff(
+            force_field or self.load(), self.topology, positions=self.positions, **self.options
+        )
 
 
 def solvate(

@@ -24,7 +24,7 @@ class Reference:
 
     def __init__(self, system: openmm.System) -> None:
         self._contexts = {"total": _context(system)}
-        self._system = system
+        self.system = system
 
     def energy(self, positions: np.ndarray, box_vectors: np.ndarray | None = None) -> float:
         """Total energy, kJ/mol, at ``(n_atoms, 3)`` in nm; virtual sites are placed by OpenMM.
@@ -48,7 +48,7 @@ class Reference:
             "PeriodicTorsionForce": "Torsions",
         }
         found = {}
-        for force in self._system.getForces():
+        for force in self.system.getForces():
             name = names.get(type(force).__name__)
             if name:
                 found[name] = self._energy_of(name, positions, lambda f, force=force: type(f) is type(force))
@@ -58,7 +58,7 @@ class Reference:
 
     def _energy_of(self, name: str, positions: np.ndarray, keep: Any, without: str = "") -> float:
         if name not in self._contexts:
-            system = copy.deepcopy(self._system)
+            system = copy.deepcopy(self.system)
             for i in reversed(range(system.getNumForces())):
                 if not keep(system.getForce(i)):
                     system.removeForce(i)
@@ -70,7 +70,7 @@ class Reference:
 
     def _state(self, name: str, positions: np.ndarray) -> openmm.State:
         context = self._contexts[name]
-        padded = np.zeros((self._system.getNumParticles(), 3))
+        padded = np.zeros((self.system.getNumParticles(), 3))
         padded[: len(positions)] = positions
         context.setPositions(padded)
         context.computeVirtualSites()

@@ -18,6 +18,7 @@ from openff_diffsystem import DiffSystem
 from tests.differences import central_difference
 from tests.force_fields import BOND_ORDERS, CHARGE_INCREMENTS, SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import IMATINIB, in_vacuum, with_charges
+from tests.openmm_reference import Reference
 from tests.test_handlers import with_bond_orders
 
 TOLERANCE = {"rtol": 2e-6, "atol": 2e-6}
@@ -146,6 +147,55 @@ def test_zero_epsilon_and_collinear_atoms():
             )[1]
             for array in (*first, *second):
                 assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("degrees", [179.0, 179.93, 180.0])
+def test_nearly_straight_angles(degrees):
+    """But-2-yne bent to an angle at which a formula with arccos or with a bare cross product loses its derivatives."""
+    molecule = with_charges("CC#CC")
+    system = DiffSystem.from_smirnoff(
+        ForceField("openff_unconstrained-2.2.1.offxml"), molecule, charge_from_molecules=[molecule]
+    )
+    theta = system.force_field_parameters.vector
+    bend = np.radians(180.0 - degrees)
+    positions = np.array(system.positions)
+    turned = bend * np.arange(3)
+    directions = np.stack([np.cos(turned), np.sin(turned), np.zeros(3)], axis=1)
+    positions[1:4] = positions[0] + np.cumsum(directions * [[0.146], [0.121], [0.146]], axis=0)
+    x = jnp.asarray(positions)
+    gradient = jax.grad(system.to_jax_potential(), argnums=(0, 1))
+    along = (jnp.asarray(np.random.default_rng(0).normal(size=x.shape)), jnp.ones_like(theta))
+    first, second = jax.jvp(gradient, (x, theta), along)
+    for array in (*first, *second):
+        assert np.isfinite(array).all()
+    reference = Reference(
+        ForceField("openff_unconstrained-2.2.1.offxml").create_openmm_system(
+            molecule.to_topology(), charge_from_molecules=[molecule]
+        )
+    )
+    if degrees < 180.0:
+        forces = reference.forces(positions)
+        assert np.abs(forces + np.asarray(first[0])).max() < 1e-5 * np.sqrt(np.mean(forces**2))
+
+
+def test_lengths_scaled(stock_sage):
+    """Lennard-Jones energies depend on r/sigma: scaled together, squared forces fall with the square of the scale."""
+    molecule = with_charges(IMATINIB)
+    system = DiffSystem.from_smirnoff(stock_sage, molecule, charge_from_molecules=[molecule])
+    theta = system.force_field_parameters
+    lengths = np.zeros(len(theta.vector))
+    for attribute in ("rmin_half", "sigma"):
+        lengths[theta.select("vdW", attribute).selection.positions] = 1.0
+    positions = jnp.asarray(system.positions)
+
+    def squared_forces(scale):
+        vector = theta.vector * (1.0 + lengths * (scale - 1.0))
+        forces = jax.grad(lambda x: system.energy_terms(x, vector)["vdW"])(scale * positions)
+        return jnp.sum(forces**2)
+
+    value, slope = jax.value_and_grad(squared_forces)(1.0)
+    assert float(value) > 0
+    assert float(slope) == pytest.approx(-2.0 * float(value), rel=1e-9)
 
 
 def test_sentinel_has_exactly_zero_gradient(stock_sage):

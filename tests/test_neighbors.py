@@ -16,6 +16,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
+from openff_diffsystem.interactions import not_interacting
 from openff_diffsystem.neighbors import build_neighbor_list
 from tests import boxes
 
@@ -69,6 +70,24 @@ def test_reused_list_gives_the_energy_of_a_new_one(water):
     reused = potential(*(scaled[0], theta, scaled[1]), water.neighbor_list(moved, skin=0.4))
     fresh = water.neighbor_list(scaled[0], scaled[1], like=neighbors)
     assert float(reused) == pytest.approx(float(potential(scaled[0], theta, scaled[1], fresh)), rel=1e-12)
+
+
+def test_padding_has_no_derivative(water):
+    """Rows and neighbours that only fill up shapes: masked the naive way they turn dU/d(epsilon) into NaN."""
+    potential, theta = water.to_jax_potential(), water.force_field_parameters.vector
+    neighbors = water.neighbor_list()
+    assert (np.asarray(neighbors.neighbors) == water.n_particles).any()
+    longer = build_neighbor_list(
+        water.positions, water.box_vectors, not_interacting(water), neighbors.scheme, n_rows=2 * len(neighbors.lanes)
+    )
+    x, box = jnp.asarray(water.positions), jnp.asarray(water.box_vectors)
+    found = []
+    for each in (neighbors, longer):
+        gradient = jax.grad(lambda x, t, b, each=each: potential(x, t, b, each), argnums=(0, 1, 2))
+        found.append(jax.jvp(gradient, (x, theta, box), (0.01 * x**2, 0.01 * theta, 0.01 * box)))
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        assert np.isfinite(one).all()
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * float(jnp.abs(one).max()))
 
 
 def test_positions_outside_the_box(water):
@@ -148,11 +167,28 @@ def test_overlapping_atoms_are_finite(water, dtype):
         assert np.isfinite(array).all()
 
 
-def test_methods_that_are_not_covered():
-    box = boxes.water("tip3p.offxml")
-    system = box.system()
-    system.methods["vdW"]["periodic_method"] = "no-cutoff"
-    with pytest.raises(UnsupportedForceFieldError, match="periodic_method='no-cutoff'"):
+@pytest.mark.parametrize(
+    "section, name, value",
+    [
+        ("vdW", "periodic_method", "no-cutoff"),
+        ("vdW", "combining_rules", "geometric"),
+        ("vdW", "potential", "Buckingham-exp-6"),
+        ("Electrostatics", "periodic_potential", "cutoff"),
+    ],
+)
+def test_methods_that_are_not_covered(section, name, value):
+    system = boxes.water("tip3p.offxml").system()
+    system.methods[section][name] = value
+    with pytest.raises(UnsupportedForceFieldError, match=f"{section} with {name}='{value}'"):
+        system.neighbor_list()
+
+
+def test_mesh_for_dispersion_with_a_reaction_field():
+    """Openff-interchange refuses this combination too."""
+    system = boxes.water("tip3p.offxml").system()
+    system.methods["vdW"]["periodic_method"] = "Ewald3D"
+    system.methods["Electrostatics"]["periodic_potential"] = "reaction-field"
+    with pytest.raises(UnsupportedForceFieldError, match="asks for Ewald3D"):
         system.neighbor_list()
 
 

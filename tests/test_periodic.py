@@ -260,6 +260,18 @@ class TestDerivatives:
         assert float(jax.grad(energy)(0.0)) == pytest.approx(float(terms["vdW"]), rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:charge_from_molecules", "ignore:Preset charges")
+def test_constraints_are_those_of_openmm(case):
+    _, reference, system = case
+    expected = {}
+    for k in range(reference.system.getNumConstraints()):
+        a, b, distance = reference.system.getConstraintParameters(k)
+        expected[tuple(sorted((a, b)))] = distance._value
+    pairs, distances = system.constraints()
+    found = {tuple(sorted(pair)): d for pair, d in zip(pairs.tolist(), distances.tolist(), strict=True)}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_reaction_field_against_openmm():
     box = boxes.water("tip3p.offxml")
     interchange = ForceField("tip3p.offxml").create_interchange(box.topology)
@@ -324,6 +336,27 @@ def test_single_precision():
     assert abs(float(found) - float(expected)) < 1e-6 * self_energy
     rms = float(jnp.sqrt(jnp.mean(gradient**2)))
     assert float(jnp.abs(low - gradient).max()) < 1e-3 * rms
+
+
+@pytest.mark.slow
+def test_single_precision_of_a_large_box():
+    """15,000 atoms: the energy within 1e-7 of the self-energy of the charges, forces within 1e-4 of their rms."""
+    box = boxes.water("tip3p.offxml", 5.29)
+    system = box.system()
+    neighbors = system.neighbor_list()
+    evaluate = jax.jit(jax.value_and_grad(system.to_jax_potential(), argnums=(0, 1)))
+    arguments = (jnp.asarray(box.positions), system.force_field_parameters.vector, jnp.asarray(system.box_vectors))
+    expected, gradients = evaluate(*arguments, neighbors)
+    found, low = evaluate(
+        *jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == jnp.float64 else a, (*arguments, neighbors))
+    )
+    charges = np.asarray(system.parameterize()["Electrostatics"])
+    self_energy = COULOMB * neighbors.scheme.alpha / np.sqrt(np.pi) * np.sum(charges**2)
+    deviation = abs(float(found) - float(expected)) / self_energy
+    forces = float(jnp.abs(low[0] - gradients[0]).max() / jnp.sqrt(jnp.mean(gradients[0] ** 2)))
+    theta = float(jnp.abs(low[1] - gradients[1]).max() / jnp.abs(gradients[1]).max())
+    print(f"{system.n_particles} particles, single precision: {deviation:.1e}, forces {forces:.1e}, theta {theta:.1e}")
+    assert deviation < 1e-7 and forces < 1e-4 and theta < 1e-4
 
 
 def test_theta_goes_back_to_offxml_and_gives_the_same_energy():

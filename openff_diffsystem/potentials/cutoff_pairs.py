@@ -128,7 +128,7 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
 
 
 def _on_mesh(terms: PairTerms, r2: jax.Array, sigma: jax.Array, inside: jax.Array, scheme: CutoffScheme) -> PairTerms:
-    """Lennard-Jones pairs whose attraction a mesh takes over: both are shifted to zero at the cutoff, as OpenMM does."""
+    """Pairs whose attraction a mesh takes over; OpenMM shifts both energies to zero at the cutoff."""
     assert scheme.alpha is not None
     cutoff2 = scheme.cutoff**2
     x2 = sigma * sigma / cutoff2
@@ -232,7 +232,7 @@ def _rows(
     potential = COULOMB * theirs[3] * terms.coulomb
     force = 2.0 * COULOMB * mine[3] * theirs[3] * terms.coulomb_slope + epsilon * terms.force
     size_slope = epsilon * terms.size_slope
-    if terms.dispersion is not None:
+    if terms.dispersion_slope is not None:
         force += 2.0 * mine[6] * theirs[6] * terms.dispersion_slope
     # XLA compiles one loop per sum and repeats what they share; complex numbers carry two sums each
     xy = jnp.sum(jax.lax.complex(force * dx, force * dy), axis=1)

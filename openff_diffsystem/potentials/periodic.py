@@ -142,9 +142,7 @@ def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, ne
             particles.root_epsilons, particles.sizes, volume, scheme.cutoff, scheme.switch_distance
         )
     coefficients = particles.dispersion
-    energy = reciprocal_dispersion(
-        particles.positions, coefficients, box_vectors, scheme.alpha, scheme.dispersion_mesh
-    )
+    energy = reciprocal_dispersion(particles.positions, coefficients, box_vectors, scheme.alpha, scheme.dispersion_mesh)
     pairs = interactions.not_screened
     held = screened_dispersion(_squared_distances(pairs, particles, neighbors), scheme.alpha)
     return energy + jnp.sum(coefficients[pairs[:, 0]] * coefficients[pairs[:, 1]] * held)

@@ -1,0 +1,97 @@
+"""The compiled functions of a system: one program per kind of call and set of shapes, shared by systems alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from openff_diffsystem.assignment import Assignment
+from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies, total_energy
+from openff_diffsystem.potentials.periodic import PeriodicInteractions, periodic_energy, periodic_term_energies
+from openff_diffsystem.system_parameters import SystemLayout, SystemParameters
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["assignment", "interactions"], meta_fields=["layout"])
+@dataclass
+class Model:
+    """Everything that a system's energy depends on besides theta and the configuration. A pytree.
+
+    Attributes
+    ----------
+    assignment
+        The six arrays of an ``Assignment``.
+    interactions
+        Who interacts with whom, in isolated molecules or in a periodic system.
+    layout
+        Which system parameter stands where. Static.
+    """
+
+    assignment: tuple[Any, ...]
+    interactions: Any
+    layout: SystemLayout
+
+    def parameters(self, theta: jax.Array) -> SystemParameters:
+        return SystemParameters(Assignment(*self.assignment)(theta), self.layout)
+
+    @property
+    def local(self) -> Interactions:
+        """The interactions that know no box."""
+        found = self.interactions
+        return found.local if isinstance(found, PeriodicInteractions) else found
+
+
+@jax.jit
+def apply_assignment(arrays: tuple[Any, ...], theta: jax.Array) -> jax.Array:
+    """The values of the unique molecules."""
+    return Assignment(*arrays)(theta)
+
+
+@jax.jit
+def complete(model: Model, positions: jax.Array, theta: jax.Array) -> jax.Array:
+    """Positions of all particles, ``(n_particles, 3)``, nm."""
+    return complete_positions(model.local, positions, model.parameters(theta))
+
+
+@jax.jit
+def energy(model: Model, positions: jax.Array, theta: jax.Array) -> jax.Array:
+    """Of isolated molecules, kJ/mol."""
+    return total_energy(model.interactions, positions, model.parameters(theta))
+
+
+@partial(jax.jit, static_argnames="chunk_size")
+def conformer_energies(model: Model, positions: jax.Array, theta: jax.Array, chunk_size: int) -> jax.Array:
+    """Of isolated molecules in many conformers, ``(n_conformers,)``, kJ/mol."""
+    parameters = model.parameters(theta)
+    return jax.lax.map(
+        lambda one: total_energy(model.interactions, one, parameters),
+        positions,
+        batch_size=min(chunk_size, positions.shape[0]) or None,
+    )
+
+
+@jax.jit
+def section_energies(model: Model, positions: jax.Array, theta: jax.Array) -> dict[str, jax.Array]:
+    """Of isolated molecules by section, kJ/mol."""
+    terms = term_energies(model.interactions, positions, model.parameters(theta))
+    return {section: jnp.sum(energies) for section, energies in terms.items()}
+
+
+@jax.jit
+def energy_in_box(
+    model: Model, positions: jax.Array, theta: jax.Array, box_vectors: jax.Array, neighbors: NeighborList
+) -> jax.Array:
+    """Of a periodic system, kJ/mol."""
+    return periodic_energy(model.interactions, positions, model.parameters(theta), box_vectors, neighbors)
+
+
+@jax.jit
+def section_energies_in_box(
+    model: Model, positions: jax.Array, theta: jax.Array, box_vectors: jax.Array, neighbors: NeighborList
+) -> dict[str, jax.Array]:
+    """Of a periodic system by section, kJ/mol."""
+    return periodic_term_energies(model.interactions, positions, model.parameters(theta), box_vectors, neighbors)

@@ -1,0 +1,87 @@
+"""The potential energy of a system as a function for jax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from openff_diffsystem import compiled
+from openff_diffsystem.configuration import as_box_vectors, as_positions
+from openff_diffsystem.exceptions import PositionsError, StaleNeighborListError, UnsupportedInputError
+from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.parameters import as_vector
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+
+class Potential:
+    """``potential(positions, theta, box_vectors=None, neighbors=None)``; see ``DiffSystem.to_jax_potential``.
+
+    Called with plain arrays in a box, it keeps the neighbour list of the last call and uses it as long as it serves.
+    """
+
+    def __init__(self, system: DiffSystem, chunk_size: int, add_constrained_forces: bool) -> None:
+        self._system = system
+        self._chunk_size = chunk_size
+        self._add_constrained_forces = add_constrained_forces
+        self._latest: NeighborList | None = None
+
+    def __call__(self, positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None) -> jax.Array:
+        """Energy, kJ/mol."""
+        positions, vector, box = self._arguments(positions, theta, box_vectors)
+        if box is not None:
+            return compiled.energy_in_box(*self._in_box(positions, vector, box, neighbors))
+        model = self._system.model(False, self._add_constrained_forces)
+        if positions.ndim == 2:
+            return compiled.energy(model, positions, vector)
+        return compiled.conformer_energies(model, positions, vector, self._chunk_size)
+
+    def by_section(
+        self, positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None
+    ) -> dict[str, jax.Array]:
+        """Energies of the sections, kJ/mol."""
+        positions, vector, box = self._arguments(positions, theta, box_vectors)
+        if box is not None:
+            return compiled.section_energies_in_box(*self._in_box(positions, vector, box, neighbors))
+        return compiled.section_energies(self._system.model(False, self._add_constrained_forces), positions, vector)
+
+    def _arguments(self, positions: Any, theta: Any, box_vectors: Any) -> tuple[jax.Array, jax.Array, Any]:
+        system = self._system
+        return (
+            as_positions(positions, system.n_atoms, system.n_particles),
+            as_vector(theta, system.parameter_layout),
+            as_box_vectors(system.box_vectors if box_vectors is None else box_vectors),
+        )
+
+    def _in_box(self, positions: jax.Array, vector: jax.Array, box: jax.Array, neighbors: Any) -> tuple:
+        if positions.ndim != 2:
+            raise PositionsError(f"a periodic system takes one configuration at a time, got shape {positions.shape}")
+        model = self._system.model(True, self._add_constrained_forces)
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((positions, vector, box, neighbors))):
+            if neighbors is None:
+                raise UnsupportedInputError(
+                    "inside jax.jit, jax.grad and the like the potential of a periodic system needs a neighbour list: "
+                    "pass neighbors=system.neighbor_list(positions, box_vectors)"
+                )
+        else:
+            neighbors = self._serving(model, positions, vector, box, neighbors)
+        return model, positions, vector, box, neighbors
+
+    def _serving(
+        self, model: compiled.Model, positions: jax.Array, vector: jax.Array, box: jax.Array, given: NeighborList | None
+    ) -> NeighborList:
+        """A list that covers this configuration: the one given, the last one if it still does, or a new one."""
+        neighbors = given or self._latest
+        if neighbors is not None:
+            used = float(neighbors.reach_used(compiled.complete(model, positions, vector), box))
+            if used <= float(neighbors.skin):
+                return neighbors
+            if given is not None:
+                raise StaleNeighborListError(
+                    f"particles and box moved by {used:.3g} nm since the neighbour list was built, its skin is "
+                    f"{float(given.skin):.3g} nm; build a new one with system.neighbor_list"
+                )
+        self._latest = self._system.neighbor_list(positions, box, vector, like=self._latest)
+        return self._latest
