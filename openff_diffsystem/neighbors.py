@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial import cKDTree
 
 from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.exceptions import BoxError, PositionsError
@@ -31,6 +30,15 @@ CHUNK = 256
 
 _HEADROOM = 1.04
 """Spare rows, so that lists along a trajectory have one shape and one program."""
+
+_TRANSLATIONS = np.array(list(product((-1, 0, 1), repeat=3)))
+"""Through which a box meets its neighbours, in box vectors."""
+
+_AT_ONCE = 256
+"""Blocks whose neighbours are searched at once."""
+
+_FAR = 1e9
+"""Squared distance, nm2, of what fills up a block."""
 
 
 @partial(
@@ -63,7 +71,8 @@ class NeighborList:
     neighbors
         ``(n_rows, 64)``, int32: the neighbours; ``n_particles`` fills up incomplete rows.
     lanes
-        ``(n_rows, 64)``, uint8: bit i is set where the neighbour interacts with particle i of the block.
+        ``(n_rows, 64)``, uint8: bit i is set where the neighbour is within reach of particle i of the block and
+        interacts with it.
     images
         ``(n_particles, 3)``, int32: the translation that brings each particle into the box.
     reference_positions, reference_box
@@ -159,12 +168,9 @@ def build_neighbor_list(
     fractional = fractional + images
     wrapped = positions + images @ box
     blocks = _blocks(fractional, box)
-    entries = _entries(wrapped, box, blocks, scheme.cutoff + skin)
-    lanes = _lanes(entries, blocks, fractional, not_interacting)
-    used = lanes != 0
-    row_block, row_image, neighbors, bits = _rows(
-        Entries(*(column[used] for column in entries)), lanes[used], len(blocks), len(positions), n_rows
-    )
+    pairs = _block_pairs(wrapped, box, blocks, scheme.cutoff + skin)
+    _leave_out(pairs, blocks, fractional, not_interacting)
+    row_block, row_image, neighbors, bits = _rows(pairs, blocks, len(positions), n_rows)
     real = jax.dtypes.canonicalize_dtype(float)
     return jax.device_put(
         NeighborList(
@@ -182,113 +188,177 @@ def build_neighbor_list(
     )
 
 
-class Entries(NamedTuple):
-    """Neighbours of blocks: block, translation ``(n, 3)`` and particle of each, sorted by block and translation."""
+class BlockPairs(NamedTuple):
+    """Blocks and the images of blocks that are near them, sorted by block and translation.
+
+    Attributes
+    ----------
+    block, translation, other
+        ``(n,)``: a block, and the block that is near it after a translation, counted in ``_TRANSLATIONS``.
+    lanes
+        ``(n, 8)``, uint8: for each particle of the other block, with which particles of the block it interacts.
+    """
 
     block: np.ndarray
-    image: np.ndarray
-    particle: np.ndarray
+    translation: np.ndarray
+    other: np.ndarray
+    lanes: np.ndarray
 
 
 def _blocks(fractional: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Group particles that are close: columns along z, cut into blocks as long as the columns are wide."""
+    """Group particles that are close: columns along z, cut into blocks as long as the columns are wide.
+
+    Columns are gone through up and down in turn, so that a block that begins in one and ends in the next is compact
+    too, and only the very last one is incomplete.
+    """
     n = len(fractional)
-    edges = np.diag(box)
-    side = (BLOCK * np.prod(edges) / n) ** (1 / 3)
-    nx, ny = (max(1, round(edge / side)) for edge in edges[:2])
+    nx, ny = (max(1, round(edge / _side(n, box))) for edge in np.diag(box)[:2])
     x = np.minimum((fractional[:, 0] * nx).astype(int), nx - 1)
     y = np.minimum((fractional[:, 1] * ny).astype(int), ny - 1)
-    column = x * ny + y
-    order = np.lexsort((fractional[:, 2], column))
-    count = np.bincount(column, minlength=nx * ny)
-    padded = -(-count // BLOCK) * BLOCK
-    rank = np.arange(n) - np.repeat(np.cumsum(count) - count, count)
-    blocks = np.full(padded.sum(), n)
-    blocks[np.repeat(np.cumsum(padded) - padded, count) + rank] = order
+    column = x * ny + np.where(x % 2, ny - 1 - y, y)
+    blocks = np.full(-(-n // BLOCK) * BLOCK, n)
+    blocks[:n] = np.lexsort((np.where(column % 2, -1, 1) * fractional[:, 2], column))
     return blocks.reshape(-1, BLOCK)
 
 
-def _entries(wrapped: np.ndarray, box: np.ndarray, blocks: np.ndarray, reach: float) -> Entries:
-    """Every particle within reach of the bounding box of a block, through every translation."""
-    n = len(wrapped)
-    filled = blocks < n
-    corners = wrapped[np.minimum(blocks, n - 1)]
-    low = np.where(filled[:, :, None], corners, np.inf).min(axis=1)
-    high = np.where(filled[:, :, None], corners, -np.inf).max(axis=1)
-    ghosts, ghost_image, ghost_particle = _ghosts(wrapped, box, reach)
-    center, radius = (low + high) / 2, np.linalg.norm(high - low, axis=1) / 2
-    found = cKDTree(ghosts).query_ball_point(center, radius + reach, workers=-1, return_sorted=False)
-    count = np.fromiter(map(len, found), dtype=np.int64, count=len(found))
-    block = np.repeat(np.arange(len(blocks)), count)
-    ghost = np.fromiter(chain.from_iterable(found), dtype=np.int64, count=count.sum())
-    # single precision halves the time; what it may round off is added to the reach
-    squared = np.zeros(len(block), dtype=np.float32)
-    for axis in range(3):
-        at, bottom, top = (a[:, axis].astype(np.float32) for a in (ghosts, low, high))
-        x = at[ghost]
-        gap = np.maximum(bottom[block] - x, x - top[block])
-        squared += np.maximum(gap, 0.0, out=gap) ** 2
-    near = squared < (reach + 1e-5) ** 2
-    block, ghost = block[near], ghost[near]
-    image = ghost_image[ghost]
-    order = np.argsort((block * 27 + (image + 1) @ [9, 3, 1]) * n + ghost_particle[ghost], kind="stable")
-    return Entries(block[order], image[order], ghost_particle[ghost[order]])
+def _side(n_particles: int, box: np.ndarray) -> float:
+    """Edge of a cube that holds as many particles as a block, on average."""
+    return float((BLOCK * np.prod(np.diag(box)) / n_particles) ** (1 / 3))
 
 
-def _ghosts(wrapped: np.ndarray, box: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The particles and their images within reach of the box: positions, translations, particle indices."""
-    fractional = wrapped @ np.linalg.inv(box)
-    margin = reach * np.linalg.norm(np.linalg.inv(box), axis=0)  # reach over the distance between lattice planes
-    positions, images, particles = [], [], []
-    for image in product((-1, 0, 1), repeat=3):
-        shifted = fractional + image
-        near = np.flatnonzero(((shifted > -margin) & (shifted < 1 + margin)).all(axis=1))
-        positions.append(wrapped[near] + np.array(image) @ box)
-        images.append(np.broadcast_to(np.array(image), (len(near), 3)))
-        particles.append(near)
-    return np.concatenate(positions), np.concatenate(images), np.concatenate(particles)
+def _block_pairs(wrapped: np.ndarray, box: np.ndarray, blocks: np.ndarray, reach: float) -> BlockPairs:
+    """Every pair of blocks whose bounding boxes are within reach, with the lanes of particles that are."""
+    filled = blocks < len(wrapped)
+    members = wrapped[np.where(filled, blocks, blocks[:, :1])] - box.sum(axis=0) / 2
+    low, high = members.min(axis=1), members.max(axis=1)
+    shifts = _TRANSLATIONS @ box
+    outside = (low.min(axis=0) - reach > high + shifts[:, None]) | (high.max(axis=0) + reach < low + shifts[:, None])
+    translation, other = np.nonzero(~outside.any(axis=2))
+    images = members[other] + shifts[translation, None]
+    # distances are computed in single precision; what it may round off is added to the reach
+    squared_reach = np.float32(reach**2 + 32 * np.finfo(np.float32).eps * (images**2).sum(axis=2).max())
+    near_low, near_high = low[other] + shifts[translation], high[other] + shifts[translation]
+    block, image = _near_boxes(low, high, near_low, near_high, squared_reach, _side(len(wrapped), box))
+    # |x - y|^2 as one product of matrices per block: (x, |x|^2, 1) . (-2y, 1, |y|^2)
+    theirs = np.empty((len(images), BLOCK, 5), dtype=np.float32)
+    theirs[:, :, :3], theirs[:, :, 4] = images, 1
+    theirs[:, :, 3] = np.where(filled[other], (images**2).sum(axis=2), _FAR)
+    mine = np.empty((len(blocks), 5, BLOCK), dtype=np.float32)
+    mine[:, :3], mine[:, 3] = -2 * members.swapaxes(1, 2), 1
+    mine[:, 4] = np.where(filled, (members**2).sum(axis=2), _FAR)
+    lanes = np.empty((len(image), BLOCK), dtype=np.uint8)
+    ends = np.cumsum(np.bincount(block, minlength=len(blocks))).tolist()
+    for one, start, end in zip(mine, [0, *ends], ends, strict=False):
+        near = theirs.take(image[start:end], axis=0).reshape(-1, 5) @ one < squared_reach
+        lanes[start:end] = np.packbits(near, bitorder="little").reshape(-1, BLOCK)
+    return BlockPairs(block, translation[image], other[image], lanes)
 
 
-def _lanes(entries: Entries, blocks: np.ndarray, fractional: np.ndarray, not_interacting: np.ndarray) -> np.ndarray:
-    """Bit i of each entry: whether the neighbour interacts with particle i of the block."""
+def _near_boxes(
+    low: np.ndarray,
+    high: np.ndarray,
+    image_low: np.ndarray,
+    image_high: np.ndarray,
+    squared_reach: np.floating,
+    side: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a bounding box and an image of such a box that are within reach, as sorted indices.
+
+    Images are sorted by the cell that their center is in; cells are flat, so that a box meets a run of images in each
+    column of cells around it.
+    """
+    width = side * np.array([1.0, 1.0, 0.5])
+    center, half = (image_low + image_high) / 2, (image_high - image_low).max(axis=0) / 2
+    origin = center.min(axis=0)
+    cell = ((center - origin) / width).astype(int)
+    shape = cell.max(axis=0) + 1
+    flat = np.ravel_multi_index(tuple(cell.T), tuple(shape))
+    order = np.argsort(flat, kind="stable")
+    starts = np.searchsorted(flat[order], np.arange(np.prod(shape) + 1))
+    sides = [a.T.astype(np.float32) for a in (low, high, image_low[order], image_high[order])]
+    # the center of an image is within reach and half an image of a box, in units of cells
+    bottom, top, extra = (low - half - origin) / width, (high + half - origin) / width, np.sqrt(squared_reach) / width
+    first = np.maximum(bottom - extra, 0).astype(int)
+    last = np.minimum(top + extra, shape - 1).astype(int)
+    columns = np.max(last - first, axis=0) + 1
+    boxes, images = [], []
+    # a few boxes at a time: what is computed for each candidate stays in the processor's cache
+    for start in range(0, len(low), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        x, y = (first[some, k, None] + np.arange(columns[k]) for k in range(2))
+        gap_x, gap_y = (
+            np.maximum(np.maximum(at - top[some, k, None], bottom[some, k, None] - at - 1), 0) * width[k]
+            for k, at in enumerate((x, y))
+        )
+        room = squared_reach - gap_x[:, :, None] ** 2 - gap_y[:, None, :] ** 2
+        room[(x >= shape[0])[:, :, None] | (y >= shape[1])[:, None, :]] = -1
+        box, i, j = np.nonzero(room >= 0)
+        room = np.sqrt(room[box, i, j]) / width[2]
+        column = (x[box, i] * shape[1] + y[box, j]) * shape[2]
+        begin, end = (
+            starts[column + np.clip(z, 0, shape[2]).astype(int)]
+            for z in (bottom[some, 2][box] - room, top[some, 2][box] + room + 1)
+        )
+        count = end - begin
+        image = np.arange(count.sum()) + np.repeat(begin - (np.cumsum(count) - count), count)
+        per_box = np.bincount(box, weights=count, minlength=len(x)).astype(int)
+        squared = np.zeros(len(image), dtype=np.float32)
+        for box_low, box_high, images_low, images_high in zip(*sides, strict=True):
+            above = images_low.take(image) - np.repeat(box_high[some], per_box)
+            below = np.repeat(box_low[some], per_box) - images_high.take(image)
+            squared += np.maximum(np.maximum(above, below), 0) ** 2
+        near = np.flatnonzero(squared < squared_reach)
+        found = np.repeat(np.arange(start, start + len(x)), per_box)[near]
+        boxes.append(found)
+        images.append(np.sort(found * len(order) + order[image[near]]) - found * len(order))
+    return np.concatenate(boxes), np.concatenate(images)
+
+
+def _leave_out(pairs: BlockPairs, blocks: np.ndarray, fractional: np.ndarray, not_interacting: np.ndarray) -> None:
+    """Switch off the lanes of pairs that do not interact, and of each particle with itself."""
     n = len(fractional)
-    filled = (blocks < n) @ (1 << np.arange(BLOCK))
-    lanes = filled[entries.block].astype(np.uint8)
     place = np.empty(n, dtype=np.int64)
     place[blocks[blocks < n]] = np.flatnonzero(blocks.ravel() < n)
     itself = np.arange(n)
     first = np.concatenate([not_interacting[:, 0], not_interacting[:, 1], itself])
     second = np.concatenate([not_interacting[:, 1], not_interacting[:, 0], itself])
     # pairs that are left out are close, so they are in the list through the nearest image or not at all
-    image = np.rint(fractional[first] - fractional[second]).astype(np.int64)
-    key = (place[first] // BLOCK * 27 + (image + 1) @ [9, 3, 1]) * n + second
-    present = (entries.block * 27 + (entries.image + 1) @ [9, 3, 1]) * n + entries.particle
+    translation = (np.rint(fractional[first] - fractional[second]).astype(np.int64) + 1) @ [9, 3, 1]
+    present = (pairs.block * len(_TRANSLATIONS) + pairs.translation) * len(blocks) + pairs.other
+    key = (place[first] // BLOCK * len(_TRANSLATIONS) + translation) * len(blocks) + place[second] // BLOCK
     at = np.searchsorted(present, key)
-    hit = (at < len(present)) & (present[np.minimum(at, len(present) - 1)] == key)
-    np.bitwise_and.at(lanes, at[hit], (~(1 << place[first[hit]] % BLOCK) & 0xFF).astype(np.uint8))
-    return lanes
+    hit = present[np.minimum(at, len(present) - 1)] == key
+    lane = (1 << place[first[hit]] % BLOCK).astype(np.uint8)
+    np.bitwise_and.at(pairs.lanes, (at[hit], place[second[hit]] % BLOCK), ~lane)
 
 
 def _rows(
-    entries: Entries, lanes: np.ndarray, n_blocks: int, n_particles: int, n_rows: int | None
+    pairs: BlockPairs, blocks: np.ndarray, n_particles: int, n_rows: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Entries of one block and translation side by side in rows: block, translation, neighbours, lanes of each row."""
-    group = entries.block * 27 + (entries.image + 1) @ [9, 3, 1]
-    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]]) if len(group) else np.empty(0, dtype=np.int64)
-    size = np.diff(np.r_[starts, len(group)])
+    """Neighbours of one block through one translation side by side in rows.
+
+    Returns block, translation, neighbours and lanes of each row.
+    """
+    listed = np.flatnonzero(pairs.lanes != 0)
+    group = pairs.block * len(_TRANSLATIONS) + pairs.translation
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    size = np.diff(np.searchsorted(listed, np.append(starts, len(group)) * BLOCK))
     rows_of = -(-size // ROW)
     used = int(rows_of.sum())
     if n_rows is None or n_rows < used:
         n_rows = -(-int(used * _HEADROOM) // CHUNK) * CHUNK
     n_rows = max(n_rows, CHUNK)
-    rank = np.arange(len(group)) - np.repeat(starts, size)
-    row = np.repeat(np.cumsum(rows_of) - rows_of, size) + rank // ROW
+    # every row is full but the last of its group
+    length = np.full(used, ROW)
+    filled = size > 0
+    length[np.cumsum(rows_of)[filled] - 1] -= (rows_of * ROW - size)[filled]
+    places = np.flatnonzero(np.arange(ROW) < length[:, None])
     neighbors = np.full((n_rows, ROW), n_particles, dtype=np.int32)
     bits = np.zeros((n_rows, ROW), dtype=np.uint8)
-    neighbors[row, rank % ROW] = entries.particle
-    bits[row, rank % ROW] = lanes
-    block = np.full(n_rows, n_blocks, dtype=np.int32)
+    neighbors.ravel()[places] = blocks.astype(np.int32).take(pairs.other, axis=0).ravel().take(listed)
+    bits.ravel()[places] = pairs.lanes.ravel().take(listed)
+    block = np.full(n_rows, len(blocks), dtype=np.int32)
     image = np.zeros((n_rows, 3), dtype=np.int8)
-    block[:used] = np.repeat(entries.block[starts], rows_of)
-    image[:used] = np.repeat(entries.image[starts], rows_of, axis=0)
+    block[:used] = np.repeat(pairs.block[starts], rows_of)
+    image[:used] = np.repeat(_TRANSLATIONS[pairs.translation[starts]], rows_of, axis=0)
     return block, image, neighbors, bits

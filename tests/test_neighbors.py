@@ -29,17 +29,26 @@ def water():
     return box.system()
 
 
-def listed_pairs(neighbors, reach: float) -> set[tuple[int, int]]:
-    """Directed pairs of particles that a list holds and that are within reach; being made of blocks it holds more."""
+def listed(neighbors, reach: float) -> list[np.ndarray]:
+    """Directed pairs that a list holds and that are within reach: particles, translation of the second, ``(n, 3)``.
+
+    Single precision in building it may have made the list a little longer.
+    """
     blocks, particles, lanes = (np.asarray(a) for a in (neighbors.blocks, neighbors.neighbors, neighbors.lanes))
     rows, columns, lane = np.nonzero((lanes[:, :, None] >> np.arange(8)) & 1)
     first = blocks[np.asarray(neighbors.row_block)[rows], lane]
     second = particles[rows, columns]
+    image = np.asarray(neighbors.row_image)[rows]
     box = np.asarray(neighbors.reference_box)
     wrapped = np.asarray(neighbors.reference_positions) + np.asarray(neighbors.images) @ box
-    separation = wrapped[second] + np.asarray(neighbors.row_image)[rows] @ box - wrapped[first]
-    near = np.linalg.norm(separation, axis=1) < reach
-    return set(zip(first[near].tolist(), second[near].tolist(), strict=True))
+    near = np.linalg.norm(wrapped[second] + image @ box - wrapped[first], axis=1) < reach
+    return [first[near], second[near], image[near]]
+
+
+def listed_pairs(neighbors, reach: float) -> set[tuple[int, int]]:
+    """Directed pairs of particles that a list holds and that are within reach, through whichever translation."""
+    first, second, _ = listed(neighbors, reach)
+    return set(zip(first.tolist(), second.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("n", [1, 7, 300])
@@ -56,6 +65,23 @@ def test_every_pair_is_listed_from_both_sides(n):
     near = (np.linalg.norm(separation, axis=-1).min(axis=2) < 0.95) & ~np.eye(n, dtype=bool)
     near[left_out[:, 0], left_out[:, 1]] = near[left_out[:, 1], left_out[:, 0]] = False
     assert found == set(zip(*(index.tolist() for index in np.nonzero(near)), strict=True))
+
+
+@pytest.mark.parametrize("n", [2, 60])
+def test_narrow_box_has_neighbors_through_several_translations(n):
+    """With its skin the list reaches further than half the box: each translation counts, and is there once."""
+    rng = np.random.default_rng(n)
+    box = 1.8 * boxes.TRICLINIC
+    wrapped = rng.uniform(size=(n, 3)) @ box
+    none = np.empty((0, 2), dtype=int)
+    first, second, image = listed(build_neighbor_list(wrapped, box, none, SCHEME, skin=0.3), 1.2)
+    images = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    separation = wrapped[None, :, None] - wrapped[:, None, None] + images @ box
+    expected = np.argwhere(np.linalg.norm(separation, axis=-1) < 1.2)
+    expected = expected[expected[:, 0] != expected[:, 1]]
+    assert n == 2 or len(np.unique(expected[:, :2], axis=0)) < len(expected)
+    found = np.column_stack([first, second, (image + 1) @ [9, 3, 1]])
+    np.testing.assert_array_equal(found[np.lexsort(found.T[::-1])], expected)
 
 
 def test_reused_list_gives_the_energy_of_a_new_one(water):
