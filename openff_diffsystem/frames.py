@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.system import _energy, _periodic_energy
 from openff_diffsystem.units import nanometers
 
 if TYPE_CHECKING:
+    from openff_diffsystem.neighbors import NeighborList
     from openff_diffsystem.system import DiffSystem
 
 
@@ -44,14 +47,15 @@ def evaluate_frames(
 ) -> FrameEnergies:
     """Energies of many frames, and their gradients in theta.
 
-    The neighbour list of a frame is built on the host while the device evaluates the frames before it.
+    The neighbour list of a frame is built on the host while the device evaluates the frames before it, and serves
+    the frames that follow for as long as it covers them.
 
     Parameters
     ----------
     frames
         ``(n_frames, n_atoms, 3)``, nm, or an iterable of ``(n_atoms, 3)``, which is read as it is needed.
     theta
-        As for ``DiffSystem.parameterize``.
+        As for ``DiffSystem.parameterize``. Its dtype is the precision of the evaluation, whatever that of the frames.
     box_vectors
         ``(3, 3)``, nm, for all frames, or one per frame, ``(n_frames, 3, 3)`` or an iterable; by default the system's.
         Without any box the molecules are isolated.
@@ -67,11 +71,9 @@ def evaluate_frames(
     UnsupportedInputError
         If there are more frames than boxes, or no frames at all.
     """
-    potential = system.to_jax_potential()
-    evaluate = jax.value_and_grad(potential, argnums=1) if gradients else potential
-    vector = system.force_field_parameters.vector if theta is None else getattr(theta, "vector", theta)
+    vector = jnp.asarray(system._vector(theta))
     boxes = _boxes(system, box_vectors)
-    neighbors = None
+    lists = _Lists(system, vector)
     pending: deque = deque()
     results: list[tuple] = []
     for i, frame in enumerate(tqdm(frames, disable=not progress, unit="frame")):
@@ -80,11 +82,8 @@ def evaluate_frames(
             box = next(boxes)
         except StopIteration:
             raise UnsupportedInputError(f"there is no box for frame {i}") from None
-        if box is None:
-            pending.append(evaluate(positions, vector))
-        else:
-            neighbors = system.neighbor_list(positions, box, vector, like=neighbors)
-            pending.append(evaluate(jax.device_put(positions), vector, jax.device_put(box), neighbors))
+        neighbors = None if box is None else lists.covering(positions, box)
+        pending.append(_evaluate(system, positions, vector, box, neighbors, gradients))
         if len(pending) >= chunk_size:
             results.append(jax.device_get(pending.popleft()))
     results.extend(map(jax.device_get, pending))
@@ -94,6 +93,87 @@ def evaluate_frames(
         return FrameEnergies(np.array(results), None)
     energies, slopes = zip(*results, strict=True)
     return FrameEnergies(np.array(energies), np.stack(slopes))
+
+
+class _Lists:
+    """The neighbour list of the latest frames, rebuilt where it does not cover the next one.
+
+    Whether it does is found out on the host: on the device the question would wait for the frames under way.
+    """
+
+    def __init__(self, system: DiffSystem, vector: jax.Array) -> None:
+        self.system = system
+        self.vector = vector
+        self.latest: NeighborList | None = None
+        self.served: NeighborList | None = None
+        self.host: _Reference | None = None
+
+    def covering(self, positions: np.ndarray, box: np.ndarray) -> NeighborList:
+        """A list that covers a configuration, ``(n_atoms, 3)`` or ``(n_particles, 3)``, and a box, ``(3, 3)``, nm.
+
+        Its numbers are in the precision of theta.
+        """
+        particles = positions
+        if len(positions) != self.system.n_particles:
+            particles = np.asarray(self.system.particle_positions(positions, self.vector))
+        if self.host is None or self.served is None or not self.host.covers(particles, box):
+            self.latest = self.system.neighbor_list(particles, box, self.vector, like=self.latest)
+            self.served = _cast(self.latest, self.vector.dtype)
+            self.host = _Reference.of(self.latest)
+        return self.served
+
+
+class _Reference(NamedTuple):
+    """What a neighbour list was built for, on the host; the attributes are those of :class:`NeighborList`."""
+
+    positions: np.ndarray
+    images: np.ndarray
+    box: np.ndarray
+    skin: float
+
+    @classmethod
+    def of(cls, neighbors: NeighborList) -> _Reference:
+        """That of a list."""
+        return cls(
+            np.asarray(neighbors.reference_positions),
+            np.asarray(neighbors.images),
+            np.asarray(neighbors.reference_box),
+            float(neighbors.skin),
+        )
+
+    def covers(self, particles: np.ndarray, box: np.ndarray) -> bool:
+        """Whether the list is complete for particles, ``(n_particles, 3)``, and a box, ``(3, 3)``, nm.
+
+        As :meth:`NeighborList.reach_used`. The device asks again when it evaluates, in a precision that may be lower,
+        so the last hundredth of the skin is left alone.
+        """
+        drift = box - self.box
+        moved = particles - self.positions + self.images @ drift
+        largest = np.sqrt(np.max(np.sum(moved**2, axis=1)))
+        return bool(2.0 * largest + np.sum(np.linalg.norm(drift, axis=1)) <= 0.99 * self.skin)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """A pytree with its real numbers in another precision."""
+    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
+def _evaluate(
+    system: DiffSystem, positions: np.ndarray, vector: jax.Array, box: Any, neighbors: Any, gradients: bool
+) -> Any:
+    """The energy of a frame, or the energy and its gradient in theta, not waited for."""
+    configuration = jnp.asarray(system._positions(positions), vector.dtype)
+    arrays, layout = system._assignment_arrays, system.system_layout
+    if box is None:
+        return (_slopes if gradients else _energy)(arrays, system.interactions(), layout, configuration, vector)
+    evaluate = _periodic_slopes if gradients else _periodic_energy
+    box = jnp.asarray(box, vector.dtype)
+    return evaluate(arrays, system.periodic_interactions(), layout, configuration, vector, box, neighbors)
+
+
+# compiled as a whole: tracing the derivative anew for every frame takes longer than evaluating a small one
+_slopes = jax.jit(jax.value_and_grad(_energy, argnums=4), static_argnums=2)
+_periodic_slopes = jax.jit(jax.value_and_grad(_periodic_energy, argnums=4), static_argnums=2)
 
 
 def _boxes(system: DiffSystem, box_vectors: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ def matches(rdmol: Any, smirks: str) -> list[AtomIndices]:
     """Every match of a pattern, all permutations: the atoms with tags :1, :2, ..., in that order."""
     query, tagged = _query(smirks)
     found = rdmol.GetSubstructMatches(query, uniquify=False, maxMatches=_NO_LIMIT, useChirality=True)
-    return [tuple(match[i] for i in tagged) for match in found]
+    if len(tagged) == 1:
+        return [(match[tagged[0]],) for match in found]
+    return list(map(itemgetter(*tagged), found)) if tagged else [() for _ in found]
 
 
 def last_match_wins(
