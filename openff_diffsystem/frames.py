@@ -43,6 +43,7 @@ def evaluate_frames(
     *,
     gradients: bool = False,
     chunk_size: int = 4,
+    skin: float = 0.1,
     progress: bool = False,
 ) -> FrameEnergies:
     """Energies of many frames, and their gradients in theta.
@@ -63,21 +64,26 @@ def evaluate_frames(
         Whether to return dU/dtheta of every frame.
     chunk_size
         How many frames may be under way at once; memory grows with it.
+    skin
+        As for ``DiffSystem.neighbor_list``. Where frames are too far apart for lists to be shared, most trajectories on
+        disk, a small one (0.02) leaves fewer pairs to evaluate.
     progress
         Whether to show a progress bar.
 
     Raises
     ------
     UnsupportedInputError
-        If there are more frames than boxes, or no frames at all.
+        If there are more frames than boxes, a frame is ``None``, or there are no frames at all.
     """
     vector = jnp.asarray(system._vector(theta))
     boxes = _boxes(system, box_vectors)
-    lists = _Lists(system, vector)
+    lists = _Lists(system, vector, skin)
     pending: deque = deque()
     results: list[tuple] = []
     for i, frame in enumerate(tqdm(frames, disable=not progress, unit="frame")):
         positions = nanometers(frame, f"positions of frame {i}", (None, 3))
+        if positions is None:
+            raise UnsupportedInputError(f"frame {i} has no positions")
         try:
             box = next(boxes)
         except StopIteration:
@@ -101,9 +107,10 @@ class _Lists:
     Whether it does is found out on the host: on the device the question would wait for the frames under way.
     """
 
-    def __init__(self, system: DiffSystem, vector: jax.Array) -> None:
+    def __init__(self, system: DiffSystem, vector: jax.Array, skin: float) -> None:
         self.system = system
         self.vector = vector
+        self.skin = skin
         self.latest: NeighborList | None = None
         self.served: NeighborList | None = None
         self.host: _Reference | None = None
@@ -117,7 +124,7 @@ class _Lists:
         if len(positions) != self.system.n_particles:
             particles = np.asarray(self.system.particle_positions(positions, self.vector))
         if self.host is None or self.served is None or not self.host.covers(particles, box):
-            self.latest = self.system.neighbor_list(particles, box, self.vector, like=self.latest)
+            self.latest = self.system.neighbor_list(particles, box, self.vector, skin=self.skin, like=self.latest)
             self.served = _cast(self.latest, self.vector.dtype)
             self.host = _Reference.of(self.latest)
         return self.served

@@ -395,13 +395,14 @@ class DiffSystem:
         *,
         gradients: bool = False,
         chunk_size: int = 4,
+        skin: float = 0.1,
         progress: bool = False,
     ) -> FrameEnergies:
         """Energies, and dU/dtheta if asked for, of many configurations; see :func:`frames.evaluate_frames`."""
         from openff_diffsystem.frames import evaluate_frames
 
         return evaluate_frames(
-            self, frames, theta, box_vectors, gradients=gradients, chunk_size=chunk_size, progress=progress
+            self, frames, theta, box_vectors, gradients=gradients, chunk_size=chunk_size, skin=skin, progress=progress
         )
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:

@@ -70,7 +70,7 @@ def n_built(trajectory, monkeypatch):
 
 
 def test_list_serves_until_it_no_longer_covers_a_frame(trajectory, n_built):
-    system, frames, vectors = trajectory
+    system, frames, _ = trajectory
     start, box = frames[0], system.box_vectors
     near, far = start.copy(), start.copy()
     near[7] += 0.049 / np.sqrt(3)  # the skin is 0.1 nm, and two particles can move
