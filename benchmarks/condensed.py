@@ -16,7 +16,7 @@ from tests import boxes
 SYSTEMS = {
     "TIP3P water": partial(boxes.water, "tip3p.offxml", 3.12),
     "TIP3P water, larger": partial(boxes.water, "tip3p.offxml", 5.29),
-    "dipeptide in water, ff14SB + TIP3P": partial(boxes.protein, 6.25),
+    "T4 lysozyme in water, ff14SB + TIP3P": boxes.solvated_lysozyme,
 }
 
 

@@ -41,7 +41,11 @@ def main() -> None:
         "| system | particles | OpenMM | ours - OpenMM | vdW | Electrostatics | forces |",
         "|---|---|---|---|---|---|---|",
     ]
-    cases = {**BOXES, **{name: lambda n=name, s=smiles: boxes.packed(n, *s) for name, smiles in PACKED.items()}}
+    cases = {
+        **BOXES,
+        "T4 lysozyme in water, ff14SB": boxes.solvated_lysozyme,
+        **{name: lambda n=name, s=smiles: boxes.packed(n, *s) for name, smiles in PACKED.items()},
+    }
     for name, make in cases.items():
         box = make()
         force_field = box.load()

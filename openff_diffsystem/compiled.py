@@ -95,3 +95,11 @@ def section_energies_in_box(
 ) -> dict[str, jax.Array]:
     """Of a periodic system by section, kJ/mol."""
     return periodic_term_energies(model.interactions, positions, model.parameters(theta), box_vectors, neighbors)
+
+
+# compiled as a whole: tracing a derivative anew for every call takes longer than evaluating a small system
+energy_and_slopes = jax.jit(jax.value_and_grad(energy, argnums=2))
+"""Of isolated molecules, with its gradient in theta."""
+
+energy_and_slopes_in_box = jax.jit(jax.value_and_grad(energy_in_box, argnums=2))
+"""Of a periodic system, with its gradient in theta."""

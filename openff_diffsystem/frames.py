@@ -7,13 +7,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from openff_diffsystem import compiled
+from openff_diffsystem.configuration import as_positions
 from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.parameters import as_vector
 from openff_diffsystem.units import nanometers
 
 if TYPE_CHECKING:
+    from openff_diffsystem.neighbors import NeighborList
     from openff_diffsystem.system import DiffSystem
 
 
@@ -40,18 +45,20 @@ def evaluate_frames(
     *,
     gradients: bool = False,
     chunk_size: int = 4,
+    skin: float = 0.1,
     progress: bool = False,
 ) -> FrameEnergies:
     """Energies of many frames, and their gradients in theta.
 
-    The neighbour list of a frame is built on the host while the device evaluates the frames before it.
+    The neighbour list of a frame is built on the host while the device evaluates the frames before it, and serves
+    the frames that follow for as long as it covers them.
 
     Parameters
     ----------
     frames
         ``(n_frames, n_atoms, 3)``, nm, or an iterable of ``(n_atoms, 3)``, which is read as it is needed.
     theta
-        As for ``DiffSystem.parameterize``.
+        As for ``DiffSystem.parameterize``. Its dtype is the precision of the evaluation, whatever that of the frames.
     box_vectors
         ``(3, 3)``, nm, for all frames, or one per frame, ``(n_frames, 3, 3)`` or an iterable; by default the system's.
         Without any box the molecules are isolated.
@@ -59,32 +66,33 @@ def evaluate_frames(
         Whether to return dU/dtheta of every frame.
     chunk_size
         How many frames may be under way at once; memory grows with it.
+    skin
+        As for ``DiffSystem.neighbor_list``. Where frames are too far apart for lists to be shared, most trajectories on
+        disk, a small one (0.02) leaves fewer pairs to evaluate.
     progress
         Whether to show a progress bar.
 
     Raises
     ------
     UnsupportedInputError
-        If there are more frames than boxes, or no frames at all.
+        If there are more frames than boxes, a frame is ``None``, or there are no frames at all.
     """
-    potential = system.to_jax_potential()
-    evaluate = jax.value_and_grad(potential, argnums=1) if gradients else potential
-    vector = system.force_field_parameters.vector if theta is None else getattr(theta, "vector", theta)
+    given = system.force_field_parameters if theta is None else theta
+    vector = jnp.asarray(as_vector(given, system.parameter_layout))
     boxes = _boxes(system, box_vectors)
-    neighbors = None
+    lists = _Lists(system, vector, skin)
     pending: deque = deque()
     results: list[tuple] = []
     for i, frame in enumerate(tqdm(frames, disable=not progress, unit="frame")):
         positions = nanometers(frame, f"positions of frame {i}", (None, 3))
+        if positions is None:
+            raise UnsupportedInputError(f"frame {i} has no positions")
         try:
             box = next(boxes)
         except StopIteration:
             raise UnsupportedInputError(f"there is no box for frame {i}") from None
-        if box is None:
-            pending.append(evaluate(positions, vector))
-        else:
-            neighbors = system.neighbor_list(positions, box, vector, like=neighbors)
-            pending.append(evaluate(jax.device_put(positions), vector, jax.device_put(box), neighbors))
+        neighbors = None if box is None else lists.covering(positions, box)
+        pending.append(_evaluate(system, positions, vector, box, neighbors, gradients))
         if len(pending) >= chunk_size:
             results.append(jax.device_get(pending.popleft()))
     results.extend(map(jax.device_get, pending))
@@ -94,6 +102,82 @@ def evaluate_frames(
         return FrameEnergies(np.array(results), None)
     energies, slopes = zip(*results, strict=True)
     return FrameEnergies(np.array(energies), np.stack(slopes))
+
+
+class _Lists:
+    """The neighbour list of the latest frames, rebuilt where it does not cover the next one.
+
+    Whether it does is found out on the host: on the device the question would wait for the frames under way.
+    """
+
+    def __init__(self, system: DiffSystem, vector: jax.Array, skin: float) -> None:
+        self.system = system
+        self.vector = vector
+        self.skin = skin
+        self.latest: NeighborList | None = None
+        self.served: NeighborList | None = None
+        self.host: _Reference | None = None
+
+    def covering(self, positions: np.ndarray, box: np.ndarray) -> NeighborList:
+        """A list that covers a configuration, ``(n_atoms, 3)`` or ``(n_particles, 3)``, and a box, ``(3, 3)``, nm.
+
+        Its numbers are in the precision of theta.
+        """
+        particles = positions
+        if len(positions) != self.system.n_particles:
+            particles = np.asarray(self.system.particle_positions(positions, self.vector))
+        if self.host is None or self.served is None or not self.host.covers(particles, box):
+            self.latest = self.system.neighbor_list(particles, box, self.vector, skin=self.skin, like=self.latest)
+            self.served = _cast(self.latest, self.vector.dtype)
+            self.host = _Reference.of(self.latest)
+        return self.served
+
+
+class _Reference(NamedTuple):
+    """What a neighbour list was built for, on the host; the attributes are those of :class:`NeighborList`."""
+
+    positions: np.ndarray
+    images: np.ndarray
+    box: np.ndarray
+    skin: float
+
+    @classmethod
+    def of(cls, neighbors: NeighborList) -> _Reference:
+        """That of a list."""
+        return cls(
+            np.asarray(neighbors.reference_positions),
+            np.asarray(neighbors.images),
+            np.asarray(neighbors.reference_box),
+            float(neighbors.skin),
+        )
+
+    def covers(self, particles: np.ndarray, box: np.ndarray) -> bool:
+        """Whether the list is complete for particles, ``(n_particles, 3)``, and a box, ``(3, 3)``, nm.
+
+        As :meth:`NeighborList.reach_used`. The device asks again when it evaluates, in a precision that may be lower,
+        so the last hundredth of the skin is left alone.
+        """
+        drift = box - self.box
+        moved = particles - self.positions + self.images @ drift
+        largest = np.sqrt(np.max(np.sum(moved**2, axis=1)))
+        return bool(2.0 * largest + np.sum(np.linalg.norm(drift, axis=1)) <= 0.99 * self.skin)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """A pytree with its real numbers in another precision."""
+    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
+def _evaluate(
+    system: DiffSystem, positions: np.ndarray, vector: jax.Array, box: Any, neighbors: Any, gradients: bool
+) -> Any:
+    """The energy of a frame, or the energy and its gradient in theta, not waited for."""
+    at = jnp.asarray(as_positions(positions, system.n_atoms, system.n_particles), vector.dtype)
+    model = system.model(periodic=box is not None)
+    if box is None:
+        return (compiled.energy_and_slopes if gradients else compiled.energy)(model, at, vector)
+    evaluate = compiled.energy_and_slopes_in_box if gradients else compiled.energy_in_box
+    return evaluate(model, at, vector, jnp.asarray(box, vector.dtype), neighbors)
 
 
 def _boxes(system: DiffSystem, box_vectors: Any) -> Any:

@@ -18,6 +18,7 @@ from openff_diffsystem.compiled import Model
 from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
 from openff_diffsystem.cutoffs import cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
+from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
@@ -31,7 +32,6 @@ from openff_diffsystem.units import nanometers
 if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
     from openff_diffsystem.chemistry.build import Assembled
-    from openff_diffsystem.frames import FrameEnergies
 
 
 @dataclass(eq=False)
@@ -355,22 +355,7 @@ class DiffSystem:
         potential = Potential(self, 1, add_constrained_forces)
         return potential.by_section(self._own(positions), self._vector(theta), box_vectors, neighbors)
 
-    def evaluate_frames(
-        self,
-        frames: Any,
-        theta: Any = None,
-        box_vectors: Any = None,
-        *,
-        gradients: bool = False,
-        chunk_size: int = 4,
-        progress: bool = False,
-    ) -> FrameEnergies:
-        """Energies, and dU/dtheta if asked for, of many configurations; see :func:`frames.evaluate_frames`."""
-        from openff_diffsystem.frames import evaluate_frames
-
-        return evaluate_frames(
-            self, frames, theta, box_vectors, gradients=gradients, chunk_size=chunk_size, progress=progress
-        )
+    evaluate_frames = evaluate_frames
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""

@@ -11,7 +11,7 @@ from openff.toolkit.utils import get_data_file_path
 from scipy.spatial import cKDTree
 
 from openff_diffsystem import DiffSystem
-from tests.molecules import IMATINIB, peptide, with_charges
+from tests.molecules import IMATINIB, helix, lysozyme, peptide, with_charges
 
 WATERS_PER_NM3 = 33.3
 
@@ -108,9 +108,35 @@ def ligand(smiles: str = IMATINIB, force_field: tuple[str, ...] = ("openff-2.2.1
 @lru_cache
 def protein(edge: float = 2.4) -> Box:
     """A capped dipeptide with the port of ff14SB, in TIP3P water."""
-    box = edge * np.eye(3)
-    molecule = peptide().molecule(0)
+    return _solvated_protein(peptide().molecule(0), edge * np.eye(3))
+
+
+@lru_cache
+def solvated_helix(margin: float = 0.8) -> Box:
+    """A helix of T4 lysozyme, 21 residues and two caps, with the port of ff14SB in TIP3P water."""
+    molecule = _along_axes(helix().molecule(0))
+    box = np.diag(np.ptp(molecule.conformers[0].m_as("nanometer"), axis=0) + 2 * margin)
+    return _solvated_protein(molecule, box)
+
+
+@lru_cache
+def solvated_lysozyme(edges: tuple[float, float, float] = (6.25, 6.25, 6.55)) -> Box:
+    """T4 lysozyme with the port of ff14SB in TIP3P water, about 24,000 atoms."""
+    return _solvated_protein(lysozyme().molecule(0), np.diag(edges))
+
+
+def _solvated_protein(molecule: Molecule, box: np.ndarray) -> Box:
     return Box(("ff14sb_off_impropers_0.0.3.offxml", "tip3p.offxml"), *solvate([centered(molecule, box)], box))
+
+
+def _along_axes(molecule: Molecule) -> Molecule:
+    """The molecule turned so that it is longest along z and shortest along x, which saves water around it."""
+    turned = Molecule(molecule)
+    positions = molecule.conformers[0].m_as("nanometer")
+    axes = np.linalg.svd(positions - positions.mean(axis=0), full_matrices=False)[2][::-1]
+    axes[0] *= np.linalg.det(axes)  # a mirror image would be another molecule
+    turned._conformers = [Quantity(positions @ axes.T, "nanometer")]
+    return turned
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from functools import lru_cache
 from pathlib import Path
@@ -91,3 +92,47 @@ def peptide() -> Topology:
     topology = Topology.from_pdb(get_data_file_path("proteins/MainChain_ALA_ALA.pdb"))
     topology.box_vectors = None
     return topology
+
+
+def lysozyme() -> Topology:
+    """T4 lysozyme, 2,634 atoms with a net charge of 8, from openff-toolkit's data."""
+    topology = Topology.from_pdb(get_data_file_path("proteins/T4-protein.pdb"))
+    topology.box_vectors = None
+    return topology
+
+
+def helix(first: int = 59, last: int = 79) -> Topology:
+    """A stretch of T4 lysozyme, by default its third helix, with the residues before and after it cut down to caps.
+
+    The alpha carbons of those two become the methyl groups of acetyl and N-methyl; where they had a heavy substituent
+    they get a hydrogen. Neither may be glycine, nor the one after proline.
+    """
+    residues = _residues(Path(get_data_file_path("proteins/T4-protein.pdb")).read_text())
+    before, after = residues[first - 1][1], residues[last + 1][1]
+    acetyl = {"CH3": before["CA"], "C": before["C"], "O": before["O"]}
+    methyl = {"N": after["N"], "H": after["H"], "C": after["CA"]}
+    acetyl |= zip(("HH31", "HH32", "HH33"), (before["HA"], *_shortened(before, "N", "CB")), strict=True)
+    methyl |= zip(("H1", "H2", "H3"), (after["HA"], *_shortened(after, "C", "CB")), strict=True)
+    kept = [("ACE", acetyl), *(residues[i] for i in range(first, last + 1)), ("NME", methyl)]
+    lines = [
+        f"ATOM  {0:5d} {name:^4s} {residue} A{number:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00          {name[0]:>2s}"
+        for number, (residue, atoms) in enumerate(kept, start=1)
+        for name, (x, y, z) in atoms.items()
+    ]
+    return Topology.from_pdb(io.StringIO("\n".join([*lines, "END", ""])))
+
+
+def _residues(pdb: str) -> dict[int, tuple[str, dict[str, np.ndarray]]]:
+    """Of each residue of a PDB file its name and its atoms: names and positions, angstrom."""
+    residues: dict[int, tuple[str, dict[str, np.ndarray]]] = {}
+    for line in pdb.splitlines():
+        if line.startswith("ATOM"):
+            _, atoms = residues.setdefault(int(line[22:26]), (line[17:20], {}))
+            atoms[line[12:16].strip()] = np.array([float(line[i : i + 8]) for i in (30, 38, 46)])
+    return residues
+
+
+def _shortened(atoms: dict[str, np.ndarray], *names: str) -> list[np.ndarray]:
+    """Places for hydrogens of the alpha carbon, along its bonds to other atoms, angstrom."""
+    bonds = (atoms[name] - atoms["CA"] for name in names)
+    return [atoms["CA"] + 1.09 * bond / np.linalg.norm(bond) for bond in bonds]

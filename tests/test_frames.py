@@ -55,3 +55,62 @@ def test_bad_frames(trajectory):
     broken[1, 3] = np.nan
     with pytest.raises(PositionsError, match="frame 1"):
         system.evaluate_frames(broken)
+
+
+@pytest.fixture
+def n_built(trajectory, monkeypatch):
+    """How many neighbour lists were built so far."""
+    system, *_ = trajectory
+    built = []
+    build = type(system).neighbor_list
+    monkeypatch.setattr(
+        type(system), "neighbor_list", lambda *args, **kwargs: built.append(1) or build(*args, **kwargs)
+    )
+    return lambda: len(built)
+
+
+def test_list_serves_until_it_no_longer_covers_a_frame(trajectory, n_built):
+    system, frames, _ = trajectory
+    start, box = frames[0], system.box_vectors
+    near, far = start.copy(), start.copy()
+    near[7] += 0.049 / np.sqrt(3)  # the skin is 0.1 nm, and two particles can move
+    far[7] += 0.051 / np.sqrt(3)
+    found = system.evaluate_frames([start, near, far, far + 0.01], gradients=True)
+    assert n_built() == 2
+    apart = [system.evaluate_frames([frame], gradients=True) for frame in (start, near, far, far + 0.01)]
+    np.testing.assert_allclose(found.energies, [one.energies[0] for one in apart], rtol=1e-12)
+    np.testing.assert_allclose(found.gradients, [one.gradients[0] for one in apart], rtol=1e-9, atol=1e-6)
+    before = n_built()
+    system.evaluate_frames([start, start, start], box_vectors=[box, box + 0.01 * np.eye(3), box + 0.05 * np.eye(3)])
+    assert n_built() == before + 2, "the box moves too: by three hundredths of a nanometer, and by fifteen"
+
+
+def test_virtual_sites_move_with_their_frame_of_reference():
+    box = boxes.water("tip4p_fb.offxml")
+    system = box.system()
+    frames = box.positions + 0.002 * np.random.default_rng(1).normal(size=(3, *box.positions.shape))
+    found = system.evaluate_frames(frames)
+    for energy, frame in zip(found.energies, frames, strict=True):
+        expected = system.to_jax_potential()(frame, system.force_field_parameters)
+        assert energy == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_precision_is_that_of_theta(trajectory):
+    system, frames, vectors = trajectory
+    theta = system.force_field_parameters.vector
+    double = system.evaluate_frames(frames, theta, vectors, gradients=True)
+    single = system.evaluate_frames(frames, theta.astype(np.float32), vectors, gradients=True)
+    assert double.energies.dtype == double.gradients.dtype == np.float64
+    assert single.energies.dtype == single.gradients.dtype == np.float32
+    # the largest part of the sum, the self-energy of the charges, is a hundred times the energy
+    np.testing.assert_allclose(single.energies, double.energies, rtol=1e-4)
+    largest = np.abs(double.gradients).max(axis=0)
+    np.testing.assert_allclose(single.gradients, double.gradients, rtol=1e-3, atol=1e-3 * largest.max())
+
+
+def test_selected_parameters(trajectory):
+    """A selection stands for all parameters, as everywhere; gradients are those of all."""
+    system, frames, vectors = trajectory
+    theta = system.force_field_parameters
+    found = system.evaluate_frames(frames[:2], theta.select("vdW", "epsilon"), vectors[:2], gradients=True)
+    assert found.gradients.shape == (2, len(theta.vector))

@@ -36,6 +36,7 @@ BOXES = {
     "dipeptide in water, ff14SB": boxes.protein,
     "OPC, LJ-PME": lambda: boxes.water("opc.offxml", 2.15)._replace(periodic_vdw="Ewald3D"),
     "ligand in water, LJ-PME": lambda: boxes.ligand("CC(=O)Nc1ccc(O)cc1", edge=2.2)._replace(periodic_vdw="Ewald3D"),
+    "helix of 21 residues in water, ff14SB": boxes.solvated_helix,
 }
 
 
@@ -95,6 +96,21 @@ class TestAgainstOpenMM:
         reference.energy(positions, vectors)
         scale = abs(np.vdot(gradients[0], moved @ strain)) + abs(found)
         assert found == pytest.approx(np.median(differences), abs=3e-5 * scale)
+
+
+@pytest.mark.slow
+def test_protein_against_openmm():
+    """T4 lysozyme in water, 24,000 atoms; stock openff-interchange takes most of the time."""
+    box = boxes.solvated_lysozyme()
+    force_field = box.load()
+    reference = Reference(force_field.create_openmm_system(box.topology))
+    system = box.system(force_field)
+    energy, gradient = jax.value_and_grad(system.to_jax_potential())(
+        jnp.asarray(box.positions), system.force_field_parameters, None, system.neighbor_list()
+    )
+    assert float(energy) == pytest.approx(reference.energy(box.positions), rel=RELATIVE)
+    forces = reference.forces(box.positions)
+    assert np.abs(forces + np.asarray(gradient)).max() < 1e-9 * np.sqrt(np.mean(forces**2))
 
 
 def molecule_centers(box: boxes.Box) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from rdkit import Chem
@@ -16,21 +19,59 @@ AtomIndices = tuple[int, ...]
 _NO_LIMIT = int(np.iinfo(np.uintc).max)
 
 
+class _Query(NamedTuple):
+    """A parsed pattern.
+
+    Attributes
+    ----------
+    query
+        The RDKit molecule.
+    tagged
+        The query atoms that carry the tags :1, :2, ..., in that order.
+    untagged
+        The pattern without its tags: patterns that share it have the same query atoms, in the same order.
+    """
+
+    query: Any
+    tagged: tuple[int, ...]
+    untagged: str
+
+
 @lru_cache(maxsize=65536)
-def _query(smirks: str) -> tuple[Any, tuple[int, ...]]:
-    """A parsed pattern and the query atoms that carry the tags :1, :2, ..., in that order."""
+def _query(smirks: str) -> _Query:
     query = Chem.MolFromSmarts(smirks)
     if query is None:
         raise UnsupportedForceFieldError(f"RDKit cannot parse the SMIRKS {smirks!r}")
     tagged = {atom.GetAtomMapNum(): atom.GetIdx() for atom in query.GetAtoms() if atom.GetAtomMapNum()}
-    return query, tuple(tagged[tag] for tag in sorted(tagged))
+    return _Query(query, tuple(tagged[tag] for tag in sorted(tagged)), re.sub(r":\d+\]", "]", smirks))
 
 
-def matches(rdmol: Any, smirks: str) -> list[AtomIndices]:
-    """Every match of a pattern, all permutations: the atoms with tags :1, :2, ..., in that order."""
-    query, tagged = _query(smirks)
-    found = rdmol.GetSubstructMatches(query, uniquify=False, maxMatches=_NO_LIMIT, useChirality=True)
-    return [tuple(match[i] for i in tagged) for match in found]
+def _all_atoms(rdmol: Any, query: _Query) -> tuple[AtomIndices, ...]:
+    return rdmol.GetSubstructMatches(query.query, uniquify=False, maxMatches=_NO_LIMIT, useChirality=True)
+
+
+def _tagged_atoms(found: tuple[AtomIndices, ...], tagged: tuple[int, ...]) -> list[AtomIndices]:
+    if len(tagged) < 2:
+        return [tuple(match[i] for i in tagged) for match in found]
+    return list(map(itemgetter(*tagged), found))
+
+
+def _matches_of_all(rdmol: Any, parameters: Iterable[Any]) -> Iterator[tuple[list[AtomIndices], int]]:
+    """The matches of each parameter, in order, with its position in its section.
+
+    Ports of Amber name each residue once per term, with other atoms tagged: such patterns are searched for once.
+    """
+    queries = [_query(parameter.smirks) for parameter in parameters]
+    still_to_come = Counter(query.untagged for query in queries)
+    known: dict[str, tuple[AtomIndices, ...]] = {}
+    for row, query in enumerate(queries):
+        found = known.pop(query.untagged, None)
+        if found is None:
+            found = _all_atoms(rdmol, query)
+        still_to_come[query.untagged] -= 1
+        if still_to_come[query.untagged]:
+            known[query.untagged] = found
+        yield _tagged_atoms(found, query.tagged), row
 
 
 def last_match_wins(
@@ -53,16 +94,16 @@ def last_match_wins(
         Atom indices to the position of the parameter in its section.
     """
     assigned: dict[AtomIndices, int] = {}
-    for row, parameter in enumerate(parameters):
-        for match in matches(rdmol, parameter.smirks):
+    for found, row in _matches_of_all(rdmol, parameters):
+        for match in found:
             assigned[canonical(match)] = row
     return assigned
 
 
 def tagged_matches(rdmol: Any, parameters: Iterable[Any]) -> Iterator[tuple[AtomIndices, int]]:
     """Every match of every parameter, in order, with the position of the parameter in its section."""
-    for row, parameter in enumerate(parameters):
-        for match in matches(rdmol, parameter.smirks):
+    for found, row in _matches_of_all(rdmol, parameters):
+        for match in found:
             yield match, row
 
 
