@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -114,19 +115,57 @@ class SystemParameters:
 
     def __getitem__(self, section: str) -> jax.Array:
         """The terms of a section, ``(..., n_terms, n_columns)``, in the order of ``DiffSystem.indices(section)``."""
-        try:
-            where = self.layout.sections[section]
-        except KeyError:
-            raise ParameterMismatchError(
-                f"no section {section!r} in this system; there are {', '.join(self.layout.sections)}"
-            ) from None
+        where = self._where(section)
         return self._expand(section, self.values[..., where.start : where.start + where.n_values])
+
+    def unique(self, section: str) -> jax.Array:
+        """The terms of one copy of each unique molecule, ``(..., n_unique_terms, n_columns)``."""
+        where = self._where(section)
+        part = self.values[..., where.start : where.start + where.n_values]
+        return part.reshape(*part.shape[:-1], -1, len(where.columns))
+
+    def replace(self, sections: Mapping[str, Any]) -> SystemParameters:
+        """The same parameters with other values in some sections, from a network for example.
+
+        Parameters
+        ----------
+        sections
+            By section an array in the shape of :meth:`unique`, or by section and column, ``{"Bonds": {"k": k}}``,
+            one in the shape of ``unique(section)[..., 0]``.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If a section or column is unknown, or an array has another shape.
+        """
+        values = self.values
+        for section, given in sections.items():
+            where, terms = self._where(section), self.unique(section)
+            if isinstance(given, Mapping):
+                for column, array in given.items():
+                    if column not in where.columns:
+                        named = ", ".join(where.columns)
+                        raise ParameterMismatchError(f"{section} has no column {column!r}; there are {named}")
+                    _check_shape(f"{section}/{column}", array, terms.shape[:-1])
+                    terms = terms.at[..., where.columns.index(column)].set(array)
+            else:
+                _check_shape(section, given, terms.shape)
+                terms = jnp.asarray(given)
+            flat = terms.reshape(*terms.shape[:-2], -1)
+            values = values.at[..., where.start : where.start + where.n_values].set(flat)
+        return SystemParameters(values, self.layout)
 
     def by_section(self) -> dict[str, jax.Array]:
         """All items at once, for unbatched values: cheaper to differentiate than one item after the other."""
         sizes = [where.n_values for where in self.layout.sections.values()]
         *parts, _ = jax.lax.split(self.values, (*sizes, self.layout.size - sum(sizes)))
         return {name: self._expand(name, part) for name, part in zip(self.layout.sections, parts, strict=True)}
+
+    def _where(self, section: str) -> SectionBlocks:
+        if section not in self.layout.sections:
+            named = ", ".join(self.layout.sections)
+            raise ParameterMismatchError(f"no section {section!r} in this system; there are {named}")
+        return self.layout.sections[section]
 
     def _expand(self, section: str, values: jax.Array) -> jax.Array:
         """Write out the copies of the terms of a section."""
@@ -160,3 +199,8 @@ class SystemParameters:
 
     def __repr__(self) -> str:
         return f"SystemParameters({self.layout!r})"
+
+
+def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    if jnp.shape(array) != shape:
+        raise ParameterMismatchError(f"{name} must have shape {shape}, got {jnp.shape(array)}")
