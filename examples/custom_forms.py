@@ -88,7 +88,7 @@ OFFXML = """<?xml version="1.0" encoding="utf-8"?>
 
 
 HANDLERS = [MorseBondHandler, DoubleExponentialHandler]
-"""In a package these are entry points of the group openff.toolkit.plugins.handlers, and load_plugins=True finds them."""
+"""In a package: entry points of the group openff.toolkit.plugins.handlers, found with load_plugins=True."""
 
 
 def main() -> None:

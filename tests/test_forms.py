@@ -113,7 +113,7 @@ def test_second_derivatives_batches_and_files(ethanol, tmp_path):
 
 
 def test_refusals(ethanol):
-    force_field, system = ethanol
+    force_field, _ = ethanol
     with pytest.raises(DuplicateFormError, match="MorseBonds"):
         register_form(ValenceForm("MorseBonds", ("depth",), 2, custom_forms.morse))
     with pytest.raises(DuplicateFormError, match="own sections"):
