@@ -15,6 +15,9 @@ from openff_diffsystem.potentials.isolated import Interactions, complete_positio
 from openff_diffsystem.potentials.periodic import PeriodicInteractions, periodic_energy, periodic_term_energies
 from openff_diffsystem.system_parameters import SystemLayout, SystemParameters
 
+Theta = jax.Array | SystemParameters
+"""The flat vector of force-field parameters, or system parameters themselves."""
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["assignment", "interactions"], meta_fields=["layout"])
 @dataclass
@@ -35,7 +38,10 @@ class Model:
     interactions: Any
     layout: SystemLayout
 
-    def parameters(self, theta: jax.Array) -> SystemParameters:
+    def parameters(self, theta: Theta) -> SystemParameters:
+        """The assignment applied; parameters that came from elsewhere, from a network for example, pass through."""
+        if isinstance(theta, SystemParameters):
+            return theta
         return SystemParameters(Assignment(*self.assignment)(theta), self.layout)
 
     @property
@@ -52,19 +58,19 @@ def apply_assignment(arrays: tuple[Any, ...], theta: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def complete(model: Model, positions: jax.Array, theta: jax.Array) -> jax.Array:
+def complete(model: Model, positions: jax.Array, theta: Theta) -> jax.Array:
     """Positions of all particles, ``(n_particles, 3)``, nm."""
     return complete_positions(model.local, positions, model.parameters(theta))
 
 
 @jax.jit
-def energy(model: Model, positions: jax.Array, theta: jax.Array) -> jax.Array:
+def energy(model: Model, positions: jax.Array, theta: Theta) -> jax.Array:
     """Of isolated molecules, kJ/mol."""
     return total_energy(model.interactions, positions, model.parameters(theta))
 
 
 @partial(jax.jit, static_argnames="chunk_size")
-def conformer_energies(model: Model, positions: jax.Array, theta: jax.Array, chunk_size: int) -> jax.Array:
+def conformer_energies(model: Model, positions: jax.Array, theta: Theta, chunk_size: int) -> jax.Array:
     """Of isolated molecules in many conformers, ``(n_conformers,)``, kJ/mol."""
     parameters = model.parameters(theta)
     return jax.lax.map(
@@ -75,7 +81,7 @@ def conformer_energies(model: Model, positions: jax.Array, theta: jax.Array, chu
 
 
 @jax.jit
-def section_energies(model: Model, positions: jax.Array, theta: jax.Array) -> dict[str, jax.Array]:
+def section_energies(model: Model, positions: jax.Array, theta: Theta) -> dict[str, jax.Array]:
     """Of isolated molecules by section, kJ/mol."""
     terms = term_energies(model.interactions, positions, model.parameters(theta))
     return {section: jnp.sum(energies) for section, energies in terms.items()}
@@ -83,7 +89,7 @@ def section_energies(model: Model, positions: jax.Array, theta: jax.Array) -> di
 
 @jax.jit
 def energy_in_box(
-    model: Model, positions: jax.Array, theta: jax.Array, box_vectors: jax.Array, neighbors: NeighborList
+    model: Model, positions: jax.Array, theta: Theta, box_vectors: jax.Array, neighbors: NeighborList
 ) -> jax.Array:
     """Of a periodic system, kJ/mol."""
     return periodic_energy(model.interactions, positions, model.parameters(theta), box_vectors, neighbors)
@@ -91,7 +97,7 @@ def energy_in_box(
 
 @jax.jit
 def section_energies_in_box(
-    model: Model, positions: jax.Array, theta: jax.Array, box_vectors: jax.Array, neighbors: NeighborList
+    model: Model, positions: jax.Array, theta: Theta, box_vectors: jax.Array, neighbors: NeighborList
 ) -> dict[str, jax.Array]:
     """Of a periodic system by section, kJ/mol."""
     return periodic_term_energies(model.interactions, positions, model.parameters(theta), box_vectors, neighbors)

@@ -10,7 +10,6 @@ from openff_diffsystem import compiled
 from openff_diffsystem.configuration import as_box_vectors, as_positions
 from openff_diffsystem.exceptions import PositionsError, StaleNeighborListError, UnsupportedInputError
 from openff_diffsystem.neighbors import NeighborList
-from openff_diffsystem.parameters import as_vector
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -47,15 +46,15 @@ class Potential:
             return compiled.section_energies_in_box(*self._in_box(positions, vector, box, neighbors))
         return compiled.section_energies(self._system.model(False, self._add_constrained_forces), positions, vector)
 
-    def _arguments(self, positions: Any, theta: Any, box_vectors: Any) -> tuple[jax.Array, jax.Array, Any]:
+    def _arguments(self, positions: Any, theta: Any, box_vectors: Any) -> tuple[jax.Array, compiled.Theta, Any]:
         system = self._system
         return (
             as_positions(positions, system.n_atoms, system.n_particles),
-            as_vector(theta, system.parameter_layout),
+            system.as_theta(theta),
             as_box_vectors(system.box_vectors if box_vectors is None else box_vectors),
         )
 
-    def _in_box(self, positions: jax.Array, vector: jax.Array, box: jax.Array, neighbors: Any) -> tuple:
+    def _in_box(self, positions: jax.Array, vector: compiled.Theta, box: jax.Array, neighbors: Any) -> tuple:
         if positions.ndim != 2:
             raise PositionsError(f"a periodic system takes one configuration at a time, got shape {positions.shape}")
         model = self._system.model(True, self._add_constrained_forces)
@@ -70,7 +69,12 @@ class Potential:
         return model, positions, vector, box, neighbors
 
     def _serving(
-        self, model: compiled.Model, positions: jax.Array, vector: jax.Array, box: jax.Array, given: NeighborList | None
+        self,
+        model: compiled.Model,
+        positions: jax.Array,
+        vector: compiled.Theta,
+        box: jax.Array,
+        given: NeighborList | None,
     ) -> NeighborList:
         """A list that covers this configuration: the one given, the last one if it still does, or a new one."""
         neighbors = given or self._latest

@@ -224,15 +224,17 @@ class DiffSystem:
         ----------
         theta
             :class:`ForceFieldParameters`, a selection of them, or the flat vector, ``(n_values,)``, MD units.
-            By default the force field's own values.
+            By default the force field's own values. System parameters are returned as they are.
 
         Raises
         ------
         ParameterMismatchError
             If theta belongs to another force field or has the wrong shape.
         """
-        vector = self._vector(theta)
-        return SystemParameters(compiled.apply_assignment(self._assignment_arrays, vector), self.system_layout)
+        given = self.as_theta(theta)
+        if isinstance(given, SystemParameters):
+            return given
+        return SystemParameters(compiled.apply_assignment(self._assignment_arrays, given), self.system_layout)
 
     def assignment(self, section: str) -> SectionAssignment:
         """The assignment of one section: indices, weights and, on request, the parameter matrix."""
@@ -353,14 +355,14 @@ class DiffSystem:
             As for the potential of :meth:`to_jax_potential`.
         """
         potential = Potential(self, 1, add_constrained_forces)
-        return potential.by_section(self._own(positions), self._vector(theta), box_vectors, neighbors)
+        return potential.by_section(self._own(positions), self.as_theta(theta), box_vectors, neighbors)
 
     evaluate_frames = evaluate_frames
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
         given = as_positions(self._own(positions), self.n_atoms, self.n_particles)
-        return compiled.complete(self.model(True), given, self._vector(theta))
+        return compiled.complete(self.model(True), given, self.as_theta(theta))
 
     def model(self, periodic: bool, add_constrained_forces: bool = False) -> Model:
         """Assignment and integer arrays on the device: what compiled energy functions take besides theta.
@@ -425,8 +427,21 @@ class DiffSystem:
             raise ParameterMismatchError(f"no section {section!r} in this system; there are {', '.join(self.sections)}")
         return self.system_layout.sections[section]
 
-    def _vector(self, theta: Any) -> jax.Array:
-        return as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
+    def as_theta(self, theta: Any) -> jax.Array | SystemParameters:
+        """What compiled functions take for theta: the flat vector, or :class:`SystemParameters` as they are.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If theta belongs to another force field or system, or has the wrong shape.
+        """
+        if not isinstance(theta, SystemParameters):
+            return as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
+        if theta.layout != self.system_layout:
+            raise ParameterMismatchError(f"these are parameters of another system: {theta.layout!r}")
+        if theta.values.shape != (theta.layout.size,):
+            raise ParameterMismatchError(f"values must have shape ({theta.layout.size},), got {theta.values.shape}")
+        return theta
 
     def _own(self, positions: Any) -> Any:
         if positions is None and self.positions is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.forms import PairForm, form_of
 from openff_diffsystem.static import StaticArray
 
 
@@ -87,7 +89,12 @@ class SystemLayout:
 
 
 PER_PARTICLE = frozenset({"vdW", "Electrostatics", "GBSA"})
-"""Sections whose terms are the particles of the system, in topology order, sites after atoms."""
+"""SMIRNOFF's sections whose terms are the particles of the system, in topology order, sites after atoms."""
+
+
+def is_per_particle(section: str) -> bool:
+    """Whether the terms of a section are the particles of the system."""
+    return section in PER_PARTICLE or isinstance(form_of(section), PairForm)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["layout"])
@@ -114,19 +121,57 @@ class SystemParameters:
 
     def __getitem__(self, section: str) -> jax.Array:
         """The terms of a section, ``(..., n_terms, n_columns)``, in the order of ``DiffSystem.indices(section)``."""
-        try:
-            where = self.layout.sections[section]
-        except KeyError:
-            raise ParameterMismatchError(
-                f"no section {section!r} in this system; there are {', '.join(self.layout.sections)}"
-            ) from None
+        where = self._where(section)
         return self._expand(section, self.values[..., where.start : where.start + where.n_values])
+
+    def unique(self, section: str) -> jax.Array:
+        """The terms of one copy of each unique molecule, ``(..., n_unique_terms, n_columns)``."""
+        where = self._where(section)
+        part = self.values[..., where.start : where.start + where.n_values]
+        return part.reshape(*part.shape[:-1], -1, len(where.columns))
+
+    def replace(self, sections: Mapping[str, Any]) -> SystemParameters:
+        """The same parameters with other values in some sections, from a network for example.
+
+        Parameters
+        ----------
+        sections
+            By section an array in the shape of :meth:`unique`, or by section and column, ``{"Bonds": {"k": k}}``,
+            one in the shape of ``unique(section)[..., 0]``.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If a section or column is unknown, or an array has another shape.
+        """
+        values = self.values
+        for section, given in sections.items():
+            where, terms = self._where(section), self.unique(section)
+            if isinstance(given, Mapping):
+                for column, array in given.items():
+                    if column not in where.columns:
+                        named = ", ".join(where.columns)
+                        raise ParameterMismatchError(f"{section} has no column {column!r}; there are {named}")
+                    _check_shape(f"{section}/{column}", array, terms.shape[:-1])
+                    terms = terms.at[..., where.columns.index(column)].set(array)
+            else:
+                _check_shape(section, given, terms.shape)
+                terms = jnp.asarray(given)
+            flat = terms.reshape(*terms.shape[:-2], -1)
+            values = values.at[..., where.start : where.start + where.n_values].set(flat)
+        return SystemParameters(values, self.layout)
 
     def by_section(self) -> dict[str, jax.Array]:
         """All items at once, for unbatched values: cheaper to differentiate than one item after the other."""
         sizes = [where.n_values for where in self.layout.sections.values()]
         *parts, _ = jax.lax.split(self.values, (*sizes, self.layout.size - sum(sizes)))
         return {name: self._expand(name, part) for name, part in zip(self.layout.sections, parts, strict=True)}
+
+    def _where(self, section: str) -> SectionBlocks:
+        if section not in self.layout.sections:
+            named = ", ".join(self.layout.sections)
+            raise ParameterMismatchError(f"no section {section!r} in this system; there are {named}")
+        return self.layout.sections[section]
 
     def _expand(self, section: str, values: jax.Array) -> jax.Array:
         """Write out the copies of the terms of a section."""
@@ -139,7 +184,7 @@ class SystemParameters:
             start += n_terms * width
             parts.append(array.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
         terms = parts[0] if len(parts) == 1 else array.concatenate(parts, axis=-2)
-        if section in PER_PARTICLE and self.layout.particle_order is not None:
+        if is_per_particle(section) and self.layout.particle_order is not None:
             terms = terms[..., self.layout.particle_order.array, :]
         return terms
 
@@ -158,5 +203,14 @@ class SystemParameters:
             named = ", ".join("/".join(key) for key in self.layout.settings)
             raise ParameterMismatchError(f"no setting {section}/{attribute}; there are {named}") from None
 
+    def settings(self, section: str) -> dict[str, jax.Array]:
+        """All numbers that hold for a whole section, by attribute."""
+        return {name: self.setting(tag, name) for tag, name in self.layout.settings if tag == section}
+
     def __repr__(self) -> str:
         return f"SystemParameters({self.layout!r})"
+
+
+def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    if jnp.shape(array) != shape:
+        raise ParameterMismatchError(f"{name} must have shape {shape}, got {jnp.shape(array)}")
