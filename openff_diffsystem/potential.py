@@ -65,18 +65,29 @@ class Potential:
                     "pass neighbors=system.neighbor_list(positions, box_vectors)"
                 )
         else:
-            neighbors = self._serving(model, positions, vector, box, neighbors)
+            neighbors = self.serving_list(positions, vector, box, neighbors)
         return model, positions, vector, box, neighbors
 
-    def _serving(
-        self,
-        model: compiled.Model,
-        positions: jax.Array,
-        vector: compiled.Theta,
-        box: jax.Array,
-        given: NeighborList | None,
+    @property
+    def chunk_size(self) -> int:
+        """Conformers of isolated molecules evaluated at once when positions are a stack."""
+        return self._chunk_size
+
+    def model(self, periodic: bool) -> compiled.Model:
+        """Assignment and integer arrays on the device."""
+        return self._system.model(periodic, self._add_constrained_forces)
+
+    def serving_list(
+        self, positions: jax.Array, vector: compiled.Theta, box: jax.Array, given: NeighborList | None = None
     ) -> NeighborList:
-        """A list that covers this configuration: the one given, the last one if it still does, or a new one."""
+        """A list that covers this configuration: the one given, the last one if it still does, or a new one.
+
+        Raises
+        ------
+        StaleNeighborListError
+            If the one given does not cover it.
+        """
+        model = self._system.model(True, self._add_constrained_forces)
         neighbors = given or self._latest
         if neighbors is not None:
             used = float(neighbors.reach_used(compiled.complete(model, positions, vector), box))

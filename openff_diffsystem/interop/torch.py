@@ -1,0 +1,196 @@
+"""The potential energy for PyTorch: compiled jax inside ``torch.autograd.Function``.
+
+Every derivative that torch asks for is again such a function of a compiled program, so that double backward, forward
+mode, ``torch.func`` and their nestings work without limit of order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from openff_diffsystem.exceptions import ForkedProcessError, MissingStackError
+from openff_diffsystem.interop.arrays import from_jax, to_jax
+from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
+from openff_diffsystem.interop.programs import Program, parameters_program
+from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.potential import Potential
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingStackError(
+        "the bridge to PyTorch needs PyTorch: pip install 'openff-diffsystem[torch]', or with conda: "
+        "conda install -c conda-forge pytorch"
+    ) from error
+
+if TYPE_CHECKING:
+    from openff_diffsystem.parameters import ForceFieldParameters
+    from openff_diffsystem.system import DiffSystem
+
+
+class TorchPotential(torch.nn.Module):
+    """``potential(positions, theta=None, box_vectors=None, neighbors=None, parameters=None)``, kJ/mol.
+
+    Made by ``DiffSystem.to_torch_potential``. A module without parameters of its own: theta is an argument, so that it
+    may be a ``torch.nn.Parameter``, a part of one, or what a network returns. It can be pickled and copied.
+
+    In a periodic system without ``neighbors`` it keeps the neighbour list of the last call and uses it as long as it
+    serves.
+    """
+
+    def __init__(self, system: DiffSystem, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> None:
+        super().__init__()
+        self.system = system
+        self._options = {"chunk_size": chunk_size, "add_constrained_forces": add_constrained_forces}
+        # as read: a process that jax is set up in later must not find it rounded
+        self._theta = np.array(system.force_field_parameters.vector)
+        self._start()
+
+    def _start(self) -> None:
+        self._potential: Potential = self.system.to_jax_potential(**self._options)
+        self._process = os.getpid()
+
+    def forward(
+        self,
+        positions: Any = None,
+        theta: Any = None,
+        box_vectors: Any = None,
+        neighbors: NeighborList | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """The energy.
+
+        Parameters
+        ----------
+        positions
+            ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; isolated molecules also take ``(n_conformers, n, 3)``. By default
+            the system's own.
+        theta
+            ``(n_values,)``, MD units; or force-field parameters, a selection or system parameters that hold a
+            tensor, as ``selection.replace(tensor)`` does. By default the force field's own values.
+        box_vectors
+            ``(3, 3)``, nm; by default those of the system.
+        neighbors
+            A ``DiffSystem.neighbor_list``; not differentiated. Under ``torch.func.vmap`` it must be given.
+        parameters
+            Values that replace those of some sections, in the shapes of :meth:`parameterize`:
+            ``{"Electrostatics": charges}`` or ``{"Bonds": {"k": k}}``.
+
+        Returns
+        -------
+        torch.Tensor
+            kJ/mol: a scalar, or ``(n_conformers,)``.
+
+        Raises
+        ------
+        PrecisionError
+            If a tensor is float64 and jax is set to single precision.
+        ForkedProcessError
+            In a process that was forked after the potential was made.
+        PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
+            If an argument does not fit this system.
+        """
+        self._require_own_process()
+        theta = self._initial(positions, parameters) if theta is None else theta
+        inputs = complete_inputs(self.system, positions, theta, box_vectors, parameters)
+        call = EnergyCall(self._potential, inputs, neighbors)
+        tensors = [_as_tensor(leaf, name) for leaf, name in zip(call.leaves, call.names, strict=True)]
+        call.leaves = tensors
+        wanted = tuple(tensor.requires_grad for tensor in tensors)
+        ahead = wanted if call.is_scalar and any(wanted) and torch.is_grad_enabled() else None
+        (energy,) = JaxFunction.apply(_Task(call.program, _EnergyConstants(call), ahead), *tensors)
+        return energy
+
+    def parameterize(self, theta: Any = None) -> dict[str, torch.Tensor]:
+        """The values of each section, ``(n_unique_terms, n_columns)``, MD units: one copy of each unique molecule.
+
+        Differentiable in theta. The order is that of ``SystemParameters.unique``.
+        """
+        self._require_own_process()
+        theta = checked_theta(self.system, self._initial() if theta is None else theta)
+        leaves, structure = jax.tree.flatten(theta)
+        task = _Task(parameters_program(structure, True), _GivenConstants(self.system.assignment_model))
+        values = JaxFunction.apply(task, *(_as_tensor(leaf, "theta") for leaf in leaves))
+        return dict(zip(self.system.sections, values, strict=True))
+
+    def initial_theta(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The force field's own values, ``(n_values,)``, MD units, as a new tensor; by default in torch's dtype."""
+        return torch.from_numpy(self._theta).to(dtype or torch.get_default_dtype(), copy=True)
+
+    def theta_from(self, vector: torch.Tensor) -> ForceFieldParameters:
+        """Force-field parameters for ``to_force_field`` and ``to_file`` from a tensor, ``(n_values,)``."""
+        unravel = self.system.force_field_parameters.to_vector()[1]
+        return unravel(vector.detach().cpu().numpy())
+
+    def extra_repr(self) -> str:
+        return repr(self.system)
+
+    def _initial(self, *given: Any) -> torch.Tensor:
+        tensors = [leaf for leaf in jax.tree.leaves(given) if isinstance(leaf, torch.Tensor)]
+        if not tensors:
+            return torch.from_numpy(self._theta)
+        return torch.from_numpy(self._theta).to(tensors[0].device, tensors[0].dtype)
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ForkedProcessError(
+                "this process was forked from one in which jax runs, and would hang: start it with 'spawn', as in "
+                "DataLoader(..., multiprocessing_context='spawn')"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_potential"], state["_process"]  # what is compiled and where are matters of a process
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._start()
+
+
+class _Task(NamedTuple):
+    """What is evaluated, opaque to torch. ``ahead`` says for which tensors a gradient will be asked, if known."""
+
+    program: Program
+    constants: Any
+    ahead: tuple[bool, ...] | None = None
+
+
+class _GivenConstants:
+    def __init__(self, constants: Any) -> None:
+        self._constants = constants
+
+    def __call__(self, arrays: list[jax.Array]) -> Any:
+        return self._constants
+
+
+class _EnergyConstants:
+    def __init__(self, call: EnergyCall) -> None:
+        self._call = call
+
+    def __call__(self, arrays: list[jax.Array]) -> Any:
+        return self._call.constants(arrays)
+
+
+class JaxFunction(torch.autograd.Function):
+    """A program as a differentiable function of tensors: ``JaxFunction.apply(task, *tensors) -> tuple of tensors``."""
+
+    @staticmethod
+    def forward(holder: _Holder, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        arrays = [to_jax(tensor, "a tensor") for tensor in tensors]
+        return tuple(from_jax(value, tensors[0]) for value in holder.evaluate(arrays))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.task, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple:
+        raise AssertionError
