@@ -145,10 +145,7 @@ def to_jax(value: Any, name: str) -> jax.Array:
         If it is of an unknown framework, of another dtype, or on a device that jax does not see.
     """
     bridge = bridge_of(value, name)
-    dtype = dtype_name(value)
-    if dtype not in ("float32", "float64"):
-        raise UnsupportedInputError(f"{name} must be float32 or float64, got {dtype}")
-    require_precision(dtype, name)
+    require_float(value, name)
     try:
         return bridge.to_jax(value)
     except (BufferError, RuntimeError) as error:
@@ -161,6 +158,14 @@ def from_jax(array: jax.Array, like: Any) -> Any:
     if isinstance(bridge, JaxBridge):
         return array
     return bridge.from_jax(jax.block_until_ready(array), like)
+
+
+def require_float(array: Any, name: str) -> None:
+    """Raise unless an array is float32, or float64 where jax keeps that."""
+    dtype = dtype_name(array)
+    if dtype not in ("float32", "float64"):
+        raise UnsupportedInputError(f"{name} must be float32 or float64, got {dtype}")
+    require_precision(dtype, name)
 
 
 def require_precision(dtype: str, name: str) -> None:

@@ -7,14 +7,15 @@ mode, ``torch.func`` and their nestings work without limit of order.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import ForkedProcessError, MissingStackError
-from openff_diffsystem.interop.arrays import from_jax, to_jax
+from openff_diffsystem.interop.arrays import from_jax, require_float, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
 from openff_diffsystem.interop.programs import Program, parameters_program
 from openff_diffsystem.neighbors import NeighborList
@@ -103,7 +104,7 @@ class TorchPotential(torch.nn.Module):
         call.leaves = tensors
         wanted = tuple(tensor.requires_grad for tensor in tensors)
         ahead = wanted if call.is_scalar and any(wanted) and torch.is_grad_enabled() else None
-        (energy,) = JaxFunction.apply(_Task(call.program, _EnergyConstants(call), ahead), *tensors)
+        (energy,) = JaxFunction.apply(_Task(call.program, call.constants, ahead), *tensors)
         return energy
 
     def parameterize(self, theta: Any = None) -> dict[str, torch.Tensor]:
@@ -114,7 +115,7 @@ class TorchPotential(torch.nn.Module):
         self._require_own_process()
         theta = checked_theta(self.system, self._initial() if theta is None else theta)
         leaves, structure = jax.tree.flatten(theta)
-        task = _Task(parameters_program(structure, True), _GivenConstants(self.system.assignment_model))
+        task = _Task(parameters_program(structure, True), lambda arrays: self.system.assignment_model)
         values = JaxFunction.apply(task, *(_as_tensor(leaf, "theta") for leaf in leaves))
         return dict(zip(self.system.sections, values, strict=True))
 
@@ -153,37 +154,59 @@ class TorchPotential(torch.nn.Module):
         self._start()
 
 
-class _Task(NamedTuple):
-    """What is evaluated, opaque to torch. ``ahead`` says for which tensors a gradient will be asked, if known."""
+class _Task:
+    """What a :class:`JaxFunction` evaluates; opaque to torch.
 
-    program: Program
-    constants: Any
-    ahead: tuple[bool, ...] | None = None
+    Parameters
+    ----------
+    program
+        The compiled function.
+    constants
+        Gives its first argument, from the arrays of the first evaluation.
+    ahead
+        For which arrays a gradient is likely to be asked, if the result is a scalar: it comes with the value then.
+    """
 
-
-class _GivenConstants:
-    def __init__(self, constants: Any) -> None:
+    def __init__(
+        self, program: Program, constants: Callable[[Sequence[jax.Array]], Any], ahead: tuple[bool, ...] | None = None
+    ) -> None:
+        self.program = program
         self._constants = constants
+        self._ahead = ahead
+        self._gradients: list[jax.Array] = []
 
-    def __call__(self, arrays: list[jax.Array]) -> Any:
-        return self._constants
+    def evaluate(self, arrays: Sequence[jax.Array]) -> list[jax.Array]:
+        constants = self._constants(arrays)
+        if self._ahead is None:
+            values = self.program(constants, *arrays)
+        else:
+            value, *self._gradients = self.program.value_and_gradients(self._ahead)(constants, *arrays)
+            values = (value,)
+        # jax may hand an argument through, and torch must not find one tensor's memory in another
+        return [jnp.copy(value) if any(value is array for array in arrays) else value for value in values]
 
+    def gradients(self, needed: Sequence[bool], like: torch.Tensor) -> list[torch.Tensor | None] | None:
+        """Those computed with the value, if they are all that is needed."""
+        if self._ahead is None or any(n and not a for n, a in zip(needed, self._ahead, strict=True)):
+            return None
+        found = iter(self._gradients)
+        known = [next(found) if computed else None for computed in self._ahead]
+        return [
+            from_jax(gradient, like) if n and gradient is not None else None
+            for n, gradient in zip(needed, known, strict=True)
+        ]
 
-class _EnergyConstants:
-    def __init__(self, call: EnergyCall) -> None:
-        self._call = call
-
-    def __call__(self, arrays: list[jax.Array]) -> Any:
-        return self._call.constants(arrays)
+    def derived(self, program: Program) -> _Task:
+        return _Task(program, self._constants)
 
 
 class JaxFunction(torch.autograd.Function):
     """A program as a differentiable function of tensors: ``JaxFunction.apply(task, *tensors) -> tuple of tensors``."""
 
     @staticmethod
-    def forward(holder: _Holder, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        arrays = [to_jax(tensor, "a tensor") for tensor in tensors]
-        return tuple(from_jax(value, tensors[0]) for value in holder.evaluate(arrays))
+    def forward(task: _Task, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values = task.evaluate([to_jax(tensor, "a tensor") for tensor in tensors])
+        return tuple(from_jax(value, tensors[0]) for value in values)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -193,4 +216,33 @@ class JaxFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple:
-        raise AssertionError
+        needed = ctx.needs_input_grad[1:]
+        if not torch.is_grad_enabled():  # nobody differentiates the gradient
+            known = ctx.task.gradients(needed, cotangents[0])
+            if known is not None:
+                return None, *(None if g is None else g * cotangents[0].to(g.dtype) for g in known)
+        task = ctx.task.derived(ctx.task.program.vjp(needed))
+        found = iter(JaxFunction.apply(task, *ctx.saved_tensors, *cotangents))
+        return None, *(next(found) if n else None for n in needed)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple:
+        moving = tuple(tangent is not None for tangent in tangents)
+        task = ctx.task.derived(ctx.task.program.jvp(moving))
+        return JaxFunction.apply(task, *ctx.saved_tensors, *(t for t in tangents if t is not None))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, task: _Task, *tensors: torch.Tensor) -> tuple:
+        values = JaxFunction.apply(task.derived(task.program.vmap(in_dims[1:])), *tensors)
+        return values, (0,) * len(values)
+
+
+def _as_tensor(value: Any, name: str) -> torch.Tensor:
+    """A tensor as it is, if jax can take it over; an array of another framework as a tensor."""
+    if not isinstance(value, torch.Tensor):
+        return from_jax(to_jax(value, name), _A_TENSOR)
+    require_float(value, name)
+    return value
+
+
+_A_TENSOR = torch.empty(0)
