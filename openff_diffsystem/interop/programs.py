@@ -38,7 +38,9 @@ class Program:
         return self._compiled(constants, *arrays)
 
     def _derive(self, key: Hashable, function: Callable[..., tuple]) -> Program:
-        return self._derived.setdefault(key, Program(function))
+        if key not in self._derived:
+            self._derived[key] = Program(function)
+        return self._derived[key]
 
     def vjp(self, wanted: Sequence[bool]) -> Program:
         """``(constants, *arrays, *cotangents) -> cotangents of the wanted arrays``."""
