@@ -22,7 +22,7 @@ from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
-from openff_diffsystem.parameters import ForceFieldParameters, as_vector
+from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters, as_vector
 from openff_diffsystem.potential import Potential
 from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
@@ -361,11 +361,19 @@ class DiffSystem:
             self.model(False, add_constrained_forces)
         return Potential(self, chunk_size, add_constrained_forces)
 
-    def to_torch_potential(self, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> TorchPotential:
+    def to_torch_potential(
+        self,
+        *,
+        trainable: ForceFieldParameters | SelectedParameters | None = None,
+        chunk_size: int = 16,
+        add_constrained_forces: bool = False,
+    ) -> TorchPotential:
         """The potential energy as a function, and a module, for PyTorch.
 
         Parameters
         ----------
+        trainable
+            Make these values a parameter of the module, ``theta``, at which the energy is evaluated by default.
         chunk_size, add_constrained_forces
             As for :meth:`to_jax_potential`.
 
@@ -379,12 +387,16 @@ class DiffSystem:
         ------
         MissingStackError
             If PyTorch is not installed.
+        ParameterMismatchError
+            If ``trainable`` belongs to another force field.
         UnsupportedForceFieldError
             If the system holds interactions that this potential does not cover.
         """
         from openff_diffsystem.interop.torch import TorchPotential
 
-        return TorchPotential(self, chunk_size=chunk_size, add_constrained_forces=add_constrained_forces)
+        return TorchPotential(
+            self, trainable=trainable, chunk_size=chunk_size, add_constrained_forces=add_constrained_forces
+        )
 
     def neighbor_list(
         self,
@@ -553,6 +565,11 @@ class DiffSystem:
         if positions is None and self.positions is None:
             raise PositionsError("the system holds no positions; pass some")
         return self.positions if positions is None else positions
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is cached: arrays on a device, in the precision that jax is set to in this process."""
+        cached = {"assignment_model", "_assignment_arrays"}
+        return {k: v for k, v in self.__dict__.items() if k not in cached} | {"_models": {}}
 
     def __repr__(self) -> str:
         n_molecules = sum(copies for _, copies in self.molecules)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from openff_diffsystem.configuration import check_positions
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError, UnsupportedInputError
@@ -72,12 +73,15 @@ class EnergyCall:
 
         Raises
         ------
+        PositionsError, BoxError
+            If what is no array of jax holds a NaN, as everywhere in this package.
         UnsupportedInputError
             If a neighbour list has to be built for a batch of configurations.
         StaleNeighborListError
             If the one given does not cover the configuration.
         """
         if self._constants is None:
+            self._require_finite(arrays)
             periodic = self.inputs.box_vectors is not None
             model = self.potential.model(periodic)
             neighbors = self.neighbors
@@ -85,6 +89,17 @@ class EnergyCall:
                 neighbors = self._neighbors(arrays)
             self._constants = (model, neighbors)
         return self._constants
+
+    def _require_finite(self, arrays: Sequence[jax.Array]) -> None:
+        for name, error in (("positions", PositionsError), ("box_vectors", BoxError)):
+            if name not in self.names:
+                continue
+            i = self.names.index(name)
+            if isinstance(self.leaves[i], jax.Array):
+                continue
+            bad = np.argwhere(~np.isfinite(np.asarray(arrays[i])))
+            if len(bad):
+                raise error(f"{name} hold NaN or infinity, first at index {bad[0].tolist()}")
 
     def _neighbors(self, arrays: Sequence[jax.Array]) -> NeighborList:
         if any(tuple(a.shape) != tuple(leaf.shape) for a, leaf in zip(arrays, self.leaves, strict=True)):

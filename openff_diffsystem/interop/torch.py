@@ -19,6 +19,7 @@ from openff_diffsystem.interop.arrays import from_jax, require_float, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
 from openff_diffsystem.interop.programs import Program, parameters_program
 from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters
 from openff_diffsystem.potential import Potential
 
 try:
@@ -30,31 +31,50 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from openff_diffsystem.parameters import ForceFieldParameters
     from openff_diffsystem.system import DiffSystem
 
 
 class TorchPotential(torch.nn.Module):
     """``potential(positions, theta=None, box_vectors=None, neighbors=None, parameters=None)``, kJ/mol.
 
-    Made by ``DiffSystem.to_torch_potential``. A module without parameters of its own: theta is an argument, so that it
-    may be a ``torch.nn.Parameter``, a part of one, or what a network returns. It can be pickled and copied.
+    Made by ``DiffSystem.to_torch_potential``. Theta may be an argument: a ``torch.nn.Parameter``, a part of one, or what
+    a network returns. Or it is a parameter of this module, for ``optimizer(potential.parameters())``; the module can be
+    pickled, copied, and its state be saved.
 
     In a periodic system without ``neighbors`` it keeps the neighbour list of the last call and uses it as long as it
     serves.
+
+    Attributes
+    ----------
+    theta
+        The trainable values, ``(n_values,)`` or ``(n_selected,)``, MD units, if ``trainable`` was given. In double
+        precision where jax is set to that, whatever torch's default.
     """
 
-    def __init__(self, system: DiffSystem, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> None:
+    theta: torch.nn.Parameter | None
+
+    def __init__(
+        self,
+        system: DiffSystem,
+        *,
+        trainable: ForceFieldParameters | SelectedParameters | None = None,
+        chunk_size: int = 16,
+        add_constrained_forces: bool = False,
+    ) -> None:
         super().__init__()
         self.system = system
         self._options = {"chunk_size": chunk_size, "add_constrained_forces": add_constrained_forces}
         # as read: a process that jax is set up in later must not find it rounded
         self._theta = np.array(system.force_field_parameters.vector)
+        self.theta = None
+        if trainable is not None:
+            vector, self._unravel = checked_theta(system, trainable).to_vector()
+            self.theta = torch.nn.Parameter(torch.from_numpy(np.array(vector)))
         self._start()
 
     def _start(self) -> None:
+        _require_own_process()
         self._potential: Potential = self.system.to_jax_potential(**self._options)
-        self._process = os.getpid()
 
     def forward(
         self,
@@ -73,7 +93,8 @@ class TorchPotential(torch.nn.Module):
             the system's own.
         theta
             ``(n_values,)``, MD units; or force-field parameters, a selection or system parameters that hold a
-            tensor, as ``selection.replace(tensor)`` does. By default the force field's own values.
+            tensor, as ``selection.replace(tensor)`` does. By default the trainable values of this module, or the
+            force field's own.
         box_vectors
             ``(3, 3)``, nm; by default those of the system.
         neighbors
@@ -92,12 +113,12 @@ class TorchPotential(torch.nn.Module):
         PrecisionError
             If a tensor is float64 and jax is set to single precision.
         ForkedProcessError
-            In a process that was forked after the potential was made.
+            In a process that was forked from one in which a potential was made.
         PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
             If an argument does not fit this system.
         """
-        self._require_own_process()
-        theta = self._initial(positions, parameters) if theta is None else theta
+        _require_own_process()
+        theta = self._own_theta(positions, parameters) if theta is None else theta
         inputs = complete_inputs(self.system, positions, theta, box_vectors, parameters)
         call = EnergyCall(self._potential, inputs, neighbors)
         tensors = [_as_tensor(leaf, name) for leaf, name in zip(call.leaves, call.names, strict=True)]
@@ -112,46 +133,63 @@ class TorchPotential(torch.nn.Module):
 
         Differentiable in theta. The order is that of ``SystemParameters.unique``.
         """
-        self._require_own_process()
-        theta = checked_theta(self.system, self._initial() if theta is None else theta)
+        _require_own_process()
+        theta = checked_theta(self.system, self._own_theta() if theta is None else theta)
         leaves, structure = jax.tree.flatten(theta)
         task = _Task(parameters_program(structure, True), lambda arrays: self.system.assignment_model)
         values = JaxFunction.apply(task, *(_as_tensor(leaf, "theta") for leaf in leaves))
         return dict(zip(self.system.sections, values, strict=True))
 
     def initial_theta(self, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """The force field's own values, ``(n_values,)``, MD units, as a new tensor; by default in torch's dtype."""
-        return torch.from_numpy(self._theta).to(dtype or torch.get_default_dtype(), copy=True)
+        """The force field's own values, ``(n_values,)``, MD units, as a new tensor; by default in jax's precision."""
+        return torch.tensor(self._theta, dtype=dtype)
 
-    def theta_from(self, vector: torch.Tensor) -> ForceFieldParameters:
-        """Force-field parameters for ``to_force_field`` and ``to_file`` from a tensor, ``(n_values,)``."""
+    def force_field_parameters(self, theta: torch.Tensor | None = None) -> ForceFieldParameters:
+        """Force-field parameters for ``to_force_field`` and ``to_file``.
+
+        Parameters
+        ----------
+        theta
+            ``(n_values,)``, MD units; by default the present trainable values of this module.
+        """
         unravel = self.system.force_field_parameters.to_vector()[1]
-        return unravel(vector.detach().cpu().numpy())
+        if theta is None:
+            theta, unravel = (self.initial_theta(), unravel) if self.theta is None else (self.theta, self._unravel)
+        filled = unravel(theta.detach().cpu().numpy())
+        return filled.merge() if isinstance(filled, SelectedParameters) else filled
 
     def extra_repr(self) -> str:
         return repr(self.system)
 
-    def _initial(self, *given: Any) -> torch.Tensor:
+    def _own_theta(self, *given: Any) -> Any:
+        if self.theta is not None:
+            return self._unravel(self.theta)
         tensors = [leaf for leaf in jax.tree.leaves(given) if isinstance(leaf, torch.Tensor)]
-        if not tensors:
-            return torch.from_numpy(self._theta)
-        return torch.from_numpy(self._theta).to(tensors[0].device, tensors[0].dtype)
-
-    def _require_own_process(self) -> None:
-        if os.getpid() != self._process:
-            raise ForkedProcessError(
-                "this process was forked from one in which jax runs, and would hang: start it with 'spawn', as in "
-                "DataLoader(..., multiprocessing_context='spawn')"
-            )
+        own = torch.from_numpy(self._theta)
+        return own.to(tensors[0].device, tensors[0].dtype) if tensors else own
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_potential"], state["_process"]  # what is compiled and where are matters of a process
+        del state["_potential"]  # what is compiled is a matter of a process
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._start()
+
+
+_PROCESS: int | None = None
+"""Where a potential was made first, and jax was started if not before."""
+
+
+def _require_own_process() -> None:
+    global _PROCESS
+    _PROCESS = _PROCESS or os.getpid()
+    if os.getpid() != _PROCESS:
+        raise ForkedProcessError(
+            "this process was forked from one in which jax runs, and would hang: start it with 'spawn', as in "
+            "DataLoader(..., multiprocessing_context='spawn')"
+        )
 
 
 class _Task:
