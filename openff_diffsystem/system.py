@@ -244,8 +244,8 @@ class DiffSystem:
         Parameters
         ----------
         theta
-            As for :meth:`parameterize`, where arrays may be of NumPy, JAX, PyTorch, or any framework that speaks DLPack.
-            Its precision is that of the results.
+            As for :meth:`parameterize`, where arrays may be of NumPy, JAX, PyTorch, or any framework that speaks
+            DLPack. Its precision is that of the results.
         unique
             Return one copy of each unique molecule, as ``SystemParameters.unique`` does and as ``parameters=`` of
             :meth:`energy_vjp` takes it, instead of all terms.

@@ -14,9 +14,9 @@ from tests.molecules import with_charges
 
 pytest.importorskip("jax_md")
 
-from jax_md import quantity, simulate  # noqa: E402
+from jax_md import quantity, simulate
 
-from openff_diffsystem.interop.jax_md import BOLTZMANN, atomic_masses, to_jax_md  # noqa: E402
+from openff_diffsystem.interop.jax_md import BOLTZMANN, atomic_masses, to_jax_md
 
 TIME = 0.1
 """ps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -104,13 +105,10 @@ def atomic_masses(system: DiffSystem) -> np.ndarray:
     UnsupportedInputError
         If the system does not know its molecules.
     """
-    from openff.toolkit import Molecule
-
     parts = []
     blocks = system.system_layout.sections["vdW"].blocks if "vdW" in system.system_layout.sections else ()
     for i, (smiles, copies) in enumerate(system.molecules):
-        molecule = Molecule.from_mapped_smiles(smiles, allow_undefined_stereo=True)
-        one = np.array([atom.mass.m_as("dalton") for atom in molecule.atoms])
+        one = _masses_of_elements(smiles)
         n_sites = blocks[i][0] - len(one) if len(blocks) == len(system.molecules) else 0
         parts.append(np.tile(np.concatenate([one, np.zeros(n_sites)]), copies))
     found = np.concatenate(parts) if parts else np.empty(0)
@@ -118,6 +116,14 @@ def atomic_masses(system: DiffSystem) -> np.ndarray:
         raise UnsupportedInputError("the system does not know all of its molecules; pass masses")
     order = system.system_layout.particle_order
     return (found if order is None else found[order.array])[: system.n_atoms]
+
+
+@lru_cache(maxsize=256)
+def _masses_of_elements(smiles: str) -> list[float]:
+    from openff.toolkit import Molecule
+
+    molecule = Molecule.from_mapped_smiles(smiles, allow_undefined_stereo=True)
+    return [atom.mass.m_as("dalton") for atom in molecule.atoms]
 
 
 def _require_flexible(system: DiffSystem) -> None:
@@ -129,6 +135,6 @@ def _require_flexible(system: DiffSystem) -> None:
     for a, b in system.constraints()[0].tolist():
         if (min(a, b), max(a, b)) not in held:
             raise UnsupportedForceFieldError(
-                f"a constraint keeps atoms {a} and {b} together, and no bond or angle would in its place; jax-md has no "
-                "constraints: use a flexible model"
+                f"a constraint keeps atoms {a} and {b} together, and no bond or angle would in its place; jax-md has "
+                "no constraints: use a flexible model"
             )

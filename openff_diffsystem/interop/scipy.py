@@ -21,8 +21,8 @@ def value_and_grad(
     Parameters
     ----------
     loss
-        ``loss(vector) -> scalar``, a function for jax. With ``vector, unravel = trainable.to_vector()`` it may begin with
-        ``theta = unravel(vector)``.
+        ``loss(vector) -> scalar``, a function for jax. With ``vector, unravel = trainable.to_vector()`` it may begin
+        with ``theta = unravel(vector)``.
     dtype
         The precision that the loss is evaluated in.
     jit

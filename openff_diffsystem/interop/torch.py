@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.exceptions import ForkedProcessError, MissingStackError
+from openff_diffsystem.exceptions import ForkedProcessError, MissingStackError, UnsupportedInputError
 from openff_diffsystem.interop.arrays import from_jax, require_float, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
 from openff_diffsystem.interop.programs import Program, parameters_program
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 class TorchPotential(torch.nn.Module):
     """``potential(positions, theta=None, box_vectors=None, neighbors=None, parameters=None)``, kJ/mol.
 
-    Made by ``DiffSystem.to_torch_potential``. Theta may be an argument: a ``torch.nn.Parameter``, a part of one, or what
-    a network returns. Or it is a parameter of this module, for ``optimizer(potential.parameters())``; the module can be
-    pickled, copied, and its state be saved.
+    Made by ``DiffSystem.to_torch_potential``. Theta may be an argument: a ``torch.nn.Parameter``, a part of one, or
+    what a network returns. Or it is a parameter of this module, for ``optimizer(potential.parameters())``. The module
+    can be pickled and copied, and its state be saved.
 
     In a periodic system without ``neighbors`` it keeps the neighbour list of the last call and uses it as long as it
     serves.
@@ -63,11 +63,15 @@ class TorchPotential(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.system = system
-        self._options = {"chunk_size": chunk_size, "add_constrained_forces": add_constrained_forces}
+        self._options: dict[str, Any] = {"chunk_size": chunk_size, "add_constrained_forces": add_constrained_forces}
         # as read: a process that jax is set up in later must not find it rounded
         self._theta = np.array(system.force_field_parameters.vector)
         self.theta = None
         if trainable is not None:
+            if not isinstance(trainable, ForceFieldParameters | SelectedParameters):
+                raise UnsupportedInputError(
+                    f"trainable must be force-field parameters or a selection of them, got {type(trainable).__name__}"
+                )
             vector, self._unravel = checked_theta(system, trainable).to_vector()
             self.theta = torch.nn.Parameter(torch.from_numpy(np.array(vector)))
         self._start()
@@ -89,8 +93,8 @@ class TorchPotential(torch.nn.Module):
         Parameters
         ----------
         positions
-            ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; isolated molecules also take ``(n_conformers, n, 3)``. By default
-            the system's own.
+            ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; isolated molecules also take ``(n_conformers, n, 3)``. By
+            default the system's own.
         theta
             ``(n_values,)``, MD units; or force-field parameters, a selection or system parameters that hold a
             tensor, as ``selection.replace(tensor)`` does. By default the trainable values of this module, or the
