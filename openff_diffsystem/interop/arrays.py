@@ -148,7 +148,7 @@ def to_jax(value: Any, name: str) -> jax.Array:
     require_float(value, name)
     try:
         return bridge.to_jax(value)
-    except (BufferError, RuntimeError) as error:
+    except (BufferError, RuntimeError, ValueError) as error:
         raise UnsupportedInputError(f"the memory of {name} cannot be shared with jax: {error}") from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -74,11 +75,14 @@ class TorchPotential(torch.nn.Module):
                 )
             vector, self._unravel = checked_theta(system, trainable).to_vector()
             self.theta = torch.nn.Parameter(torch.from_numpy(np.array(vector)))
-        self._start()
+        self._potential: Potential | None = None
+        self._started()
 
-    def _start(self) -> None:
+    def _started(self) -> Potential:
         _require_own_process()
-        self._potential: Potential = self.system.to_jax_potential(**self._options)
+        if self._potential is None:
+            self._potential = self.system.to_jax_potential(**self._options)
+        return self._potential
 
     def forward(
         self,
@@ -121,15 +125,15 @@ class TorchPotential(torch.nn.Module):
         PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
             If an argument does not fit this system.
         """
-        _require_own_process()
+        potential = self._started()
         theta = self._own_theta(positions, parameters) if theta is None else theta
         inputs = complete_inputs(self.system, positions, theta, box_vectors, parameters)
-        call = EnergyCall(self._potential, inputs, neighbors)
+        call = EnergyCall(potential, inputs, neighbors)
         tensors = [_as_tensor(leaf, name) for leaf, name in zip(call.leaves, call.names, strict=True)]
         call.leaves = tensors
         wanted = tuple(tensor.requires_grad for tensor in tensors)
         ahead = wanted if call.is_scalar and any(wanted) and torch.is_grad_enabled() else None
-        (energy,) = JaxFunction.apply(_Task(call.program, call.constants, ahead), *tensors)
+        (energy,) = JaxFunction.apply(_Task(call.program, call.names, call.constants, ahead), *tensors)
         return energy
 
     def parameterize(self, theta: Any = None) -> dict[str, torch.Tensor]:
@@ -140,7 +144,7 @@ class TorchPotential(torch.nn.Module):
         _require_own_process()
         theta = checked_theta(self.system, self._own_theta() if theta is None else theta)
         leaves, structure = jax.tree.flatten(theta)
-        task = _Task(parameters_program(structure, True), lambda arrays: self.system.assignment_model)
+        task = _Task(parameters_program(structure, True), ("theta",), lambda arrays: self.system.assignment_model)
         values = JaxFunction.apply(task, *(_as_tensor(leaf, "theta") for leaf in leaves))
         return dict(zip(self.system.sections, values, strict=True))
 
@@ -173,13 +177,8 @@ class TorchPotential(torch.nn.Module):
         return own.to(tensors[0].device, tensors[0].dtype) if tensors else own
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_potential"]  # what is compiled is a matter of a process
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._start()
+        # arrays on a device, and their precision, are matters of a process; it may be set up after it loads this
+        return self.__dict__ | {"_potential": None}
 
 
 _PROCESS: int | None = None
@@ -203,6 +202,8 @@ class _Task:
     ----------
     program
         The compiled function.
+    names
+        What errors call the first of its arrays.
     constants
         Gives its first argument, from the arrays of the first evaluation.
     ahead
@@ -210,14 +211,21 @@ class _Task:
     """
 
     def __init__(
-        self, program: Program, constants: Callable[[Sequence[jax.Array]], Any], ahead: tuple[bool, ...] | None = None
+        self,
+        program: Program,
+        names: Sequence[str],
+        constants: Callable[[Sequence[jax.Array]], Any],
+        ahead: tuple[bool, ...] | None = None,
     ) -> None:
         self.program = program
+        self._names = names
         self._constants = constants
         self._ahead = ahead
         self._gradients: list[jax.Array] = []
 
-    def evaluate(self, arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    def evaluate(self, tensors: Sequence[torch.Tensor]) -> list[jax.Array]:
+        names = chain(self._names, repeat("a cotangent or tangent"))
+        arrays = [to_jax(tensor, name) for tensor, name in zip(tensors, names, strict=False)]
         constants = self._constants(arrays)
         if self._ahead is None:
             values = self.program(constants, *arrays)
@@ -239,7 +247,7 @@ class _Task:
         ]
 
     def derived(self, program: Program) -> _Task:
-        return _Task(program, self._constants)
+        return _Task(program, self._names, self._constants)
 
 
 class JaxFunction(torch.autograd.Function):
@@ -247,8 +255,7 @@ class JaxFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(task: _Task, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        values = task.evaluate([to_jax(tensor, "a tensor") for tensor in tensors])
-        return tuple(from_jax(value, tensors[0]) for value in values)
+        return tuple(from_jax(value, tensors[0]) for value in task.evaluate(tensors))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
