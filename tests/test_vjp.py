@@ -94,7 +94,10 @@ def test_periodic_energy(framework, dtype):
 
 
 def test_memory_is_shared():
-    """By address, both ways: XLA takes over memory that begins at a multiple of 64 bytes, which is made so here."""
+    """By address, both ways: XLA takes over memory that begins at a multiple of 64 bytes, which is made so here.
+
+    Not from NumPy: jax copies what NumPy may write to, and puts it where it computes.
+    """
     torch = pytest.importorskip("torch")
     spare = np.zeros(16 + 8)
     start = -spare.__array_interface__["data"][0] % 64 // 8
@@ -103,7 +106,6 @@ def test_memory_is_shared():
     tensor = torch.from_numpy(mine)
     array = arrays.to_jax(tensor, "tensor")
     assert array.unsafe_buffer_pointer() == tensor.data_ptr() == address
-    assert arrays.to_jax(mine, "array").unsafe_buffer_pointer() == address
     result = jnp.arange(16.0)
     assert arrays.from_jax(result, tensor).data_ptr() == result.unsafe_buffer_pointer()
     view = arrays.from_jax(result, mine)

@@ -50,7 +50,7 @@ class JaxBridge:
 
 
 class NumpyBridge:
-    """Arrays of NumPy. What comes back is a view of jax's memory and cannot be written to."""
+    """Arrays of NumPy: copied to where jax computes. What comes back is a view, and cannot be written to."""
 
     def owns(self, value: Any) -> bool:
         return isinstance(value, np.ndarray | np.generic)
