@@ -23,12 +23,16 @@ def as_positions(positions: Any, n_atoms: int, n_particles: int) -> jax.Array:
     if not isinstance(positions, jax.Array):
         ndim = np.ndim(getattr(positions, "_value", positions))
         positions = jnp.asarray(nanometers(positions, "positions", (None,) * (ndim - 2) + (None, 3)))
-    if positions.ndim not in (2, 3) or positions.shape[-2:] not in ((n_atoms, 3), (n_particles, 3)):
-        raise PositionsError(
-            f"positions must have shape ({n_atoms}, 3) or ({n_particles}, 3), or a stack of those, "
-            f"got {positions.shape}"
-        )
+    check_positions(positions.shape, n_atoms, n_particles)
     return positions
+
+
+def check_positions(shape: tuple[int, ...], n_atoms: int, n_particles: int) -> None:
+    """Raise a :class:`PositionsError` unless the shape is that of positions, or of a stack of those."""
+    if len(shape) not in (2, 3) or shape[-2:] not in ((n_atoms, 3), (n_particles, 3)):
+        raise PositionsError(
+            f"positions must have shape ({n_atoms}, 3) or ({n_particles}, 3), or a stack of those, got {shape}"
+        )
 
 
 def as_box_vectors(box_vectors: Any) -> jax.Array | None:

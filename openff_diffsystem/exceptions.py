@@ -29,6 +29,14 @@ class UnsupportedInputError(DiffSystemError, TypeError):
     """An argument is of a type that cannot be used here."""
 
 
+class PrecisionError(DiffSystemError, TypeError):
+    """Numbers are in double precision, and jax is set to single."""
+
+
+class ForkedProcessError(DiffSystemError, RuntimeError):
+    """A process was forked after jax had started; its threads do not survive that."""
+
+
 class ParameterMismatchError(DiffSystemError, ValueError):
     """Values do not fit the parameters they are meant for (shape, layout or template)."""
 

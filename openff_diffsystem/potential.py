@@ -61,16 +61,15 @@ class Potential:
         if positions.ndim != 2:
             raise PositionsError(f"a periodic system takes one configuration at a time, got shape {positions.shape}")
         model = self._system.model(True, self._add_constrained_forces)
-        if neighbors is not None:
-            self._check_list(neighbors)
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((positions, vector, box, neighbors))):
             if neighbors is None:
                 raise UnsupportedInputError(
                     "inside jax.jit, jax.grad and the like the potential of a periodic system needs a neighbour list: "
                     "pass neighbors=system.neighbor_list(positions, box_vectors)"
                 )
+            self._check_list(neighbors)
         else:
-            neighbors = self._serving(model, positions, vector, box, neighbors)
+            neighbors = self.serving_list(positions, vector, box, neighbors)
         return model, positions, vector, box, neighbors
 
     def _check_list(self, neighbors: NeighborList) -> None:
@@ -85,22 +84,33 @@ class Potential:
         if (scheme.dispersion_mesh is not None) != uses_mesh_for_dispersion(system):
             raise UnsupportedInputError("the neighbour list was built for another periodic_method of vdW")
 
-    def _serving(
-        self,
-        model: compiled.Model,
-        positions: jax.Array,
-        vector: compiled.Theta,
-        box: jax.Array,
-        given: NeighborList | None,
+    @property
+    def chunk_size(self) -> int:
+        """Conformers of isolated molecules evaluated at once when positions are a stack."""
+        return self._chunk_size
+
+    def model(self, periodic: bool) -> compiled.Model:
+        """Assignment and integer arrays on the device."""
+        return self._system.model(periodic, self._add_constrained_forces)
+
+    def serving_list(
+        self, positions: jax.Array, vector: compiled.Theta, box: jax.Array, given: NeighborList | None = None
     ) -> NeighborList:
-        """A list that covers this configuration: the one given, the last one if it still does, or a new one."""
-        neighbors = given or self._latest
-        like = None
-        if given is None and self._latest is not None:
+        """A list that covers this configuration: the one given, the last one if it still does, or a new one.
+
+        Raises
+        ------
+        StaleNeighborListError
+            If the one given does not cover it.
+        """
+        neighbors = given
+        if given is not None:
+            self._check_list(given)
+        elif self._latest is not None:
             wanted = cutoff_scheme(self._system, vector, np.asarray(box), EWALD_TOLERANCE)
-            like = self._latest if self._latest.scheme.fits(wanted) else None
-            neighbors = like
+            neighbors = self._latest if self._latest.scheme.fits(wanted) else None
         if neighbors is not None:
+            model = self._system.model(True, self._add_constrained_forces)
             check_box(np.asarray(box), neighbors.scheme.cutoff)
             used = float(neighbors.reach_used(compiled.complete(model, positions, vector), box))
             if used <= float(neighbors.skin):
@@ -111,5 +121,5 @@ class Potential:
                     f"particles and box moved by {used:.3g} nm since the neighbour list was built, its skin is "
                     f"{float(given.skin):.3g} nm; build a new one with system.neighbor_list"
                 )
-        self._latest = self._system.neighbor_list(positions, box, vector, like=like)
+        self._latest = self._system.neighbor_list(positions, box, vector, like=neighbors)
         return self._latest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
-from openff_diffsystem.parameters import ForceFieldParameters, as_vector
+from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters, as_vector
 from openff_diffsystem.potential import Potential
 from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
@@ -32,6 +32,8 @@ from openff_diffsystem.units import nanometers
 if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
     from openff_diffsystem.chemistry.build import Assembled
+    from openff_diffsystem.interop.torch import TorchPotential
+    from openff_diffsystem.interop.vjp import EnergyGradients
 
 
 @dataclass(eq=False)
@@ -236,6 +238,80 @@ class DiffSystem:
             return given
         return SystemParameters(compiled.apply_assignment(self._assignment_arrays, given), self.system_layout)
 
+    def vjp(self, theta: Any = None, *, unique: bool = False) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+        """System parameters and their pullback, for arrays of any framework.
+
+        Parameters
+        ----------
+        theta
+            As for :meth:`parameterize`, where arrays may be of NumPy, JAX, PyTorch, or any framework that speaks
+            DLPack. Its precision is that of the results.
+        unique
+            Return one copy of each unique molecule, as ``SystemParameters.unique`` does and as ``parameters=`` of
+            :meth:`energy_vjp` takes it, instead of all terms.
+
+        Returns
+        -------
+        values
+            By section, ``(n_terms, n_columns)``, MD units, in the order of :meth:`indices`, in the framework of theta.
+            Numbers that hold for a whole section (``scale14``) are not among them.
+        pullback
+            ``pullback({"Bonds": dL_dvalues, ...})`` returns dL/dtheta, like theta. A section left out counts as zero.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If theta belongs to another force field or has the wrong shape.
+        PrecisionError
+            If theta is in double precision and jax is set to single.
+        """
+        from openff_diffsystem.interop.vjp import parameters_vjp
+
+        return parameters_vjp(self, theta, unique)
+
+    def energy_vjp(
+        self,
+        positions: Any = None,
+        theta: Any = None,
+        box_vectors: Any = None,
+        neighbors: NeighborList | None = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        chunk_size: int = 16,
+        add_constrained_forces: bool = False,
+    ) -> tuple[Any, Callable[..., EnergyGradients]]:
+        """The energy and its pullback, for arrays of any framework.
+
+        Memory is shared with the caller's framework where both sides can. Results of NumPy cannot be written to.
+
+        Parameters
+        ----------
+        positions, theta, box_vectors, neighbors, chunk_size, add_constrained_forces
+            As for :meth:`to_jax_potential`; arrays may be of NumPy, JAX, PyTorch, or any framework that speaks DLPack,
+            float32 or float64. What is left out is the system's own.
+        parameters
+            Values that replace those of some sections, in the shapes of ``SystemParameters.unique``:
+            ``{"Electrostatics": charges}`` or ``{"Bonds": {"k": k}}``.
+
+        Returns
+        -------
+        energy
+            kJ/mol, a scalar, or ``(n_conformers,)``, in the framework of the positions.
+        pullback
+            ``pullback(dL_dU=1)`` returns :class:`~openff_diffsystem.interop.vjp.EnergyGradients`.
+
+        Raises
+        ------
+        PrecisionError
+            If an array is in double precision and jax is set to single.
+        PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
+            If an argument does not fit this system.
+        """
+        from openff_diffsystem.interop.vjp import energy_vjp
+
+        potential = Potential(self, chunk_size, add_constrained_forces)
+        return energy_vjp(self, potential, positions, theta, box_vectors, neighbors, parameters)
+
     def assignment(self, section: str) -> SectionAssignment:
         """The assignment of one section: indices, weights and, on request, the parameter matrix."""
         return SectionAssignment(self.assignment_map, self._section(section), self.parameter_layout.size)
@@ -288,6 +364,43 @@ class DiffSystem:
         if self.box_vectors is None:
             self.model(False, add_constrained_forces)
         return Potential(self, chunk_size, add_constrained_forces)
+
+    def to_torch_potential(
+        self,
+        *,
+        trainable: ForceFieldParameters | SelectedParameters | None = None,
+        chunk_size: int = 16,
+        add_constrained_forces: bool = False,
+    ) -> TorchPotential:
+        """The potential energy as a function, and a module, for PyTorch.
+
+        Parameters
+        ----------
+        trainable
+            Make these values a parameter of the module, ``theta``, at which the energy is evaluated by default.
+        chunk_size, add_constrained_forces
+            As for :meth:`to_jax_potential`.
+
+        Returns
+        -------
+        TorchPotential
+            ``potential(positions, theta=None, box_vectors=None, neighbors=None, parameters=None)``, kJ/mol,
+            differentiable to any order with ``torch.autograd`` and ``torch.func``.
+
+        Raises
+        ------
+        MissingStackError
+            If PyTorch is not installed.
+        ParameterMismatchError
+            If ``trainable`` belongs to another force field.
+        UnsupportedForceFieldError
+            If the system holds interactions that this potential does not cover.
+        """
+        from openff_diffsystem.interop.torch import TorchPotential
+
+        return TorchPotential(
+            self, trainable=trainable, chunk_size=chunk_size, add_constrained_forces=add_constrained_forces
+        )
 
     def neighbor_list(
         self,
@@ -418,6 +531,11 @@ class DiffSystem:
         return load_system(path)
 
     @cached_property
+    def assignment_model(self) -> Model:
+        """The assignment on the device, without interactions: what compiled functions of theta alone take."""
+        return Model(self._assignment_arrays, None, self.system_layout)
+
+    @cached_property
     def _assignment_arrays(self) -> tuple[jax.Array, ...]:
         a = self.assignment_map
         with jax.ensure_compile_time_eval():
@@ -451,6 +569,11 @@ class DiffSystem:
         if positions is None and self.positions is None:
             raise PositionsError("the system holds no positions; pass some")
         return self.positions if positions is None else positions
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is cached: arrays on a device, in the precision that jax is set to in this process."""
+        cached = {"assignment_model", "_assignment_arrays"}
+        return {k: v for k, v in self.__dict__.items() if k not in cached} | {"_models": {}}
 
     def __repr__(self) -> str:
         n_molecules = sum(copies for _, copies in self.molecules)

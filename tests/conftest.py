@@ -40,3 +40,13 @@ def stock_sage():
     from openff.toolkit import ForceField
 
     return ForceField("openff-2.2.1.offxml")
+
+
+@pytest.fixture(scope="session")
+def ethanol(sage):
+    """Ethanol with Gasteiger charges, as a system."""
+    from openff_diffsystem import DiffSystem
+    from tests.molecules import with_charges
+
+    molecule = with_charges("CCO")
+    return DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[molecule])

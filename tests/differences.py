@@ -13,9 +13,9 @@ scale, and a rounding error of 1e-16 / 1e-4 of the energy's: together less than 
 
 
 def central_difference(
-    force_field, component, position, topology, options, coordinates, relative_step: float = STEP
+    force_field, component, position, topology, options, coordinates, relative_step: float = STEP, measure=None
 ) -> float:
-    """dU/dtheta of one component from OpenMM, and the step that was taken, both in MD units."""
+    """dU/dtheta of one component from OpenMM, in MD units; or that of ``measure(reference)`` in place of the energy."""
     energies, values = [], []
     for sign in (1, -1):
         changed = copy.deepcopy(force_field)
@@ -27,5 +27,6 @@ def central_difference(
         position.set(owner, from_md(value + sign * step, present))
         values.append(to_md(position.get(owner)))
         system = changed.create_openmm_system(topology, **options)
-        energies.append(Reference(system).energy(coordinates))
+        reference = Reference(system)
+        energies.append(measure(reference) if measure else reference.energy(coordinates))
     return (energies[0] - energies[1]) / (values[0] - values[1])

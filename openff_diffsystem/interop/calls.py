@@ -1,0 +1,178 @@
+"""One evaluation of an energy: arguments of any framework, checked, and what is not differentiated in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.configuration import check_positions
+from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError, UnsupportedInputError
+from openff_diffsystem.interop.arrays import dtype_name, to_jax
+from openff_diffsystem.interop.programs import EnergyInputs, Program, energy_program, replaced
+from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.parameters import SelectedParameters
+from openff_diffsystem.potential import Potential
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+
+@dataclass
+class EnergyCall:
+    """The arguments of one evaluation, and the program that evaluates it.
+
+    Attributes
+    ----------
+    potential
+        Builds and keeps the neighbour list where none is given.
+    inputs
+        What is differentiated, complete.
+    neighbors
+        The list that was given.
+    leaves, structure
+        The arrays of ``inputs``, of any framework, and their tree.
+    """
+
+    potential: Potential
+    inputs: EnergyInputs
+    neighbors: NeighborList | None = None
+    leaves: list[Any] = field(init=False)
+    structure: Any = field(init=False)
+    _constants: tuple | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.leaves, self.structure = jax.tree.flatten(self.inputs)
+
+    @property
+    def program(self) -> Program:
+        """The energy as a function of the leaves."""
+        return energy_program(self.structure, self.potential.chunk_size)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What errors call the leaves."""
+        return _leaf_names(self.structure)
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether there is one configuration."""
+        return len(self.inputs.positions.shape) == 2
+
+    def to_jax(self) -> list[jax.Array]:
+        """The leaves for jax."""
+        return [to_jax(leaf, name) for leaf, name in zip(self.leaves, self.names, strict=True)]
+
+    def constants(self, arrays: Sequence[jax.Array]) -> tuple:
+        """What the program takes first, found when numbers are at hand for the first time.
+
+        Raises
+        ------
+        PositionsError, BoxError
+            If what is no array of jax holds a NaN, as everywhere in this package.
+        UnsupportedInputError
+            If a neighbour list has to be built for a batch of configurations.
+        StaleNeighborListError
+            If the one given does not cover the configuration.
+        """
+        if self._constants is None:
+            self._require_finite(arrays)
+            periodic = self.inputs.box_vectors is not None
+            model = self.potential.model(periodic)
+            neighbors = self.neighbors
+            if periodic:
+                neighbors = self._neighbors(arrays)
+            self._constants = (model, neighbors)
+        return self._constants
+
+    def _require_finite(self, arrays: Sequence[jax.Array]) -> None:
+        for name, error in (("positions", PositionsError), ("box_vectors", BoxError)):
+            if name not in self.names:
+                continue
+            i = self.names.index(name)
+            if isinstance(self.leaves[i], jax.Array):
+                continue
+            bad = np.argwhere(~np.isfinite(np.asarray(arrays[i])))
+            if len(bad):
+                raise error(f"{name} hold NaN or infinity, first at index {bad[0].tolist()}")
+
+    def _neighbors(self, arrays: Sequence[jax.Array]) -> NeighborList:
+        if any(tuple(a.shape) != tuple(leaf.shape) for a, leaf in zip(arrays, self.leaves, strict=True)):
+            if self.neighbors is None:
+                raise UnsupportedInputError(
+                    "a batch of configurations of a periodic system needs a neighbour list that covers them all: "
+                    "pass neighbors=system.neighbor_list(positions, box_vectors)"
+                )
+            return self.neighbors
+        concrete = jax.tree.unflatten(self.structure, arrays)
+        theta = replaced(self.potential.model(True), concrete)
+        return self.potential.serving_list(concrete.positions, theta, concrete.box_vectors, self.neighbors)
+
+
+def complete_inputs(
+    system: DiffSystem, positions: Any, theta: Any, box_vectors: Any, parameters: Mapping[str, Any] | None
+) -> EnergyInputs:
+    """The arguments of an energy with the system's own for what is ``None``, in the precision of the others.
+
+    Raises
+    ------
+    PositionsError, BoxError, ParameterMismatchError
+        If a shape is wrong, or theta belongs to another force field or system.
+    UnsupportedInputError
+        If an argument is no array.
+    """
+    given = [leaf for leaf in jax.tree.leaves((positions, theta, box_vectors, parameters)) if hasattr(leaf, "dtype")]
+    dtype = dtype_name(given[0]) if given else None
+    if positions is None:
+        if system.positions is None:
+            raise PositionsError("the system holds no positions; pass some")
+        positions = jnp.asarray(system.positions, dtype)
+    if theta is None:
+        theta = jnp.asarray(system.force_field_parameters.vector, dtype)
+    if box_vectors is None and system.box_vectors is not None:
+        box_vectors = jnp.asarray(system.box_vectors, dtype)
+    for name, array in (("positions", positions), ("box_vectors", box_vectors)):
+        if array is not None and not hasattr(array, "shape"):
+            raise UnsupportedInputError(f"{name} must be an array, in nm, got {type(array).__name__}")
+    check_positions(tuple(positions.shape), system.n_atoms, system.n_particles)
+    if box_vectors is not None:
+        if tuple(box_vectors.shape) != (3, 3):
+            raise BoxError(f"box vectors must have shape (3, 3), got {tuple(box_vectors.shape)}")
+        if len(positions.shape) != 2:
+            raise PositionsError(
+                f"a periodic system takes one configuration at a time, got shape {tuple(positions.shape)}"
+            )
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise UnsupportedInputError(f"parameters must be a mapping by section, got {type(parameters).__name__}")
+    return EnergyInputs(positions, checked_theta(system, theta), box_vectors, parameters or None)
+
+
+def checked_theta(system: DiffSystem, theta: Any) -> Any:
+    """Theta as it is, with leaves of any framework, if it is one of this system.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If it belongs to another force field or system, or has the wrong shape.
+    """
+    if isinstance(theta, SelectedParameters):
+        if theta.selection.layout != system.parameter_layout:
+            raise ParameterMismatchError("these parameters are selected from another force field")
+        theta.replace(theta.vector)  # checks the shape
+    else:
+        system.as_theta(theta)
+    return theta
+
+
+@lru_cache(maxsize=256)
+def _leaf_names(structure: Any) -> tuple[str, ...]:
+    numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
+    return tuple(
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_flatten_with_path(numbered)[0]
+    )

@@ -1,0 +1,140 @@
+"""The potential energy, a space to move in and masses, as the integrators of jax-md want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.exceptions import (
+    MissingStackError,
+    ParameterMismatchError,
+    UnsupportedForceFieldError,
+    UnsupportedInputError,
+)
+
+try:
+    from jax_md import space
+except ImportError as error:
+    raise MissingStackError(
+        f"the adapter needs jax-md and what it imports ({error}): pip install 'openff-diffsystem[jax-md]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+BOLTZMANN = 1.380649e-23 * 6.02214076e23 / 1000
+"""kJ/mol/K, from the exact SI values: what a temperature is multiplied by to give jax-md's ``kT``."""
+
+
+class JaxMD(NamedTuple):
+    """What jax-md's simulations take. The unit of time is ps, that of energy kJ/mol.
+
+    Attributes
+    ----------
+    energy_fn
+        ``energy_fn(R, theta=None, box_vectors=None, neighbors=None)``: ``R`` is ``(n_atoms, 3)``, nm. Integrators
+        hand their keyword arguments on to it.
+    displacement_fn, shift_fn
+        Free space. Molecules stay whole in a periodic system, too: atoms are never wrapped into the box.
+    masses
+        ``(n_atoms,)``, dalton.
+    """
+
+    energy_fn: Callable[..., jax.Array]
+    displacement_fn: Callable[..., jax.Array]
+    shift_fn: Callable[..., jax.Array]
+    masses: jax.Array
+
+
+def to_jax_md(system: DiffSystem, theta: Any = None, *, masses: Any = None) -> JaxMD:
+    """A system for the integrators of jax-md.
+
+    Only atoms are integrated; virtual sites follow them. jax-md has no constraints, so bonds and angles that
+    the force field constrains move, under their own force constants: use time steps of 0.5 fs or less.
+
+    Parameters
+    ----------
+    system
+        Of isolated molecules or periodic. In a box, ``neighbors`` must be handed to each step:
+        ``apply(state, neighbors=system.neighbor_list(state.position))``.
+    theta
+        As for ``DiffSystem.parameterize``; by default the force field's own values. ``energy_fn`` takes another one
+        as a keyword, and is differentiable in it.
+    masses
+        ``(n_atoms,)``, dalton; by default those of the elements.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If a constraint holds atoms together that no bond or angle does, as in most rigid water models.
+    ParameterMismatchError
+        If there is not one mass per atom.
+    """
+    _require_flexible(system)
+    potential = system.to_jax_potential(add_constrained_forces=True)
+    own_theta = system.as_theta(theta)
+    found = np.asarray(atomic_masses(system) if masses is None else masses, dtype=float)
+    if found.shape != (system.n_atoms,):
+        raise ParameterMismatchError(f"masses must have shape ({system.n_atoms},), got {found.shape}")
+
+    def energy_fn(
+        R: jax.Array, theta: Any = None, box_vectors: Any = None, neighbors: Any = None, **other: Any
+    ) -> jax.Array:
+        for name in ("box", "perturbation"):
+            if name in other:
+                raise UnsupportedInputError(
+                    f"energy_fn got {name!r}, which jax-md passes to change the box: only its simulations at "
+                    "constant volume are covered"
+                )
+        return potential(R, own_theta if theta is None else theta, box_vectors, neighbors)
+
+    displacement_fn, shift_fn = space.free()
+    return JaxMD(energy_fn, displacement_fn, shift_fn, jnp.asarray(found))
+
+
+def atomic_masses(system: DiffSystem) -> np.ndarray:
+    """The masses of the elements, ``(n_atoms,)``, dalton, in the order of the topology.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If the system does not know its molecules.
+    """
+    parts = []
+    blocks = system.system_layout.sections["vdW"].blocks if "vdW" in system.system_layout.sections else ()
+    for i, (smiles, copies) in enumerate(system.molecules):
+        one = _masses_of_elements(smiles)
+        n_sites = blocks[i][0] - len(one) if len(blocks) == len(system.molecules) else 0
+        parts.append(np.tile(np.concatenate([one, np.zeros(n_sites)]), copies))
+    found = np.concatenate(parts) if parts else np.empty(0)
+    if len(found) < system.n_atoms:
+        raise UnsupportedInputError("the system does not know all of its molecules; pass masses")
+    order = system.system_layout.particle_order
+    return (found if order is None else found[order.array])[: system.n_atoms]
+
+
+@lru_cache(maxsize=256)
+def _masses_of_elements(smiles: str) -> list[float]:
+    from openff.toolkit import Molecule
+
+    molecule = Molecule.from_mapped_smiles(smiles, allow_undefined_stereo=True)
+    return [atom.mass.m_as("dalton") for atom in molecule.atoms]
+
+
+def _require_flexible(system: DiffSystem) -> None:
+    held = {
+        tuple(sorted((int(atoms[0]), int(atoms[-1]))))
+        for section in ("Bonds", "Angles")
+        for atoms in system.term_indices.get(section, ())
+    }
+    for a, b in system.constraints()[0].tolist():
+        if (min(a, b), max(a, b)) not in held:
+            raise UnsupportedForceFieldError(
+                f"a constraint keeps atoms {a} and {b} together, and no bond or angle would in its place; jax-md has "
+                "no constraints: use a flexible model"
+            )

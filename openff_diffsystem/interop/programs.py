@@ -1,0 +1,164 @@
+"""Energies as compiled functions of a flat list of arrays, and their derivatives as functions of the same kind.
+
+Frameworks differentiate by asking for the transpose, the tangent or the batch of a function. Each of these is a program
+again, made once and compiled once, so that any order and any nesting is had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from openff_diffsystem import compiled
+from openff_diffsystem.compiled import Model
+from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters
+from openff_diffsystem.system_parameters import SystemParameters
+
+
+class Program:
+    """A compiled function ``(constants, *arrays) -> tuple of arrays`` and those derived from it.
+
+    Parameters
+    ----------
+    function
+        Pure. ``constants`` is a pytree that is not differentiated, the arrays are floats.
+    """
+
+    def __init__(self, function: Callable[..., tuple]) -> None:
+        self._function = function
+        self._compiled = jax.jit(function)
+        self._derived: dict[Hashable, Program] = {}
+
+    def __call__(self, constants: Any, *arrays: jax.Array) -> tuple:
+        return self._compiled(constants, *arrays)
+
+    def _derive(self, key: Hashable, function: Callable[..., tuple]) -> Program:
+        if key not in self._derived:
+            self._derived[key] = Program(function)
+        return self._derived[key]
+
+    def vjp(self, wanted: Sequence[bool]) -> Program:
+        """``(constants, *arrays, *cotangents) -> cotangents of the wanted arrays``."""
+        wanted = tuple(wanted)
+
+        def pulled_back(constants: Any, *arrays: jax.Array) -> tuple:
+            primals, cotangents = arrays[: len(wanted)], arrays[len(wanted) :]
+            function, variables = self._restricted(constants, primals, wanted)
+            return jax.vjp(function, *variables)[1](tuple(cotangents))
+
+        return self._derive(("vjp", wanted), pulled_back)
+
+    def jvp(self, moving: Sequence[bool]) -> Program:
+        """``(constants, *arrays, *tangents of the moving arrays) -> tangents``."""
+        moving = tuple(moving)
+
+        def pushed_forward(constants: Any, *arrays: jax.Array) -> tuple:
+            primals, tangents = arrays[: len(moving)], arrays[len(moving) :]
+            function, variables = self._restricted(constants, primals, moving)
+            return jax.jvp(function, variables, tuple(tangents))[1]
+
+        return self._derive(("jvp", moving), pushed_forward)
+
+    def vmap(self, axes: Sequence[int | None]) -> Program:
+        """The same with a further axis, where ``axes`` says in the arrays, and first in the results."""
+        axes = tuple(axes)
+
+        def batched(constants: Any, *arrays: jax.Array) -> tuple:
+            return jax.vmap(lambda *one: self._function(constants, *one), in_axes=axes)(*arrays)
+
+        return self._derive(("vmap", axes), batched)
+
+    def value_and_gradients(self, wanted: Sequence[bool]) -> Program:
+        """``(constants, *arrays) -> (value, *gradients of the wanted arrays)``, for a function with a scalar result."""
+        wanted = tuple(wanted)
+
+        def both(constants: Any, *arrays: jax.Array) -> tuple:
+            function, variables = self._restricted(constants, arrays, wanted)
+            (value,), pullback = jax.vjp(function, *variables)
+            return value, *pullback((jnp.ones_like(value),))
+
+        return self._derive(("value_and_gradients", wanted), both)
+
+    def _restricted(
+        self, constants: Any, arrays: Sequence[jax.Array], wanted: tuple[bool, ...]
+    ) -> tuple[Callable[..., tuple], tuple]:
+        """The function of the wanted arrays alone, and these."""
+
+        def function(*variables: jax.Array) -> tuple:
+            given = iter(variables)
+            return self._function(constants, *(next(given) if w else a for a, w in zip(arrays, wanted, strict=True)))
+
+        return function, tuple(a for a, w in zip(arrays, wanted, strict=True) if w)
+
+
+class EnergyInputs(NamedTuple):
+    """What an energy is differentiated in. A pytree; leaves are arrays of any framework.
+
+    Attributes
+    ----------
+    positions
+        ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm, or a stack of those for isolated molecules.
+    theta
+        The flat vector, force-field parameters, a selection, or system parameters.
+    box_vectors
+        ``(3, 3)``, nm, or ``None``.
+    parameters
+        Values that replace those of some sections, as for ``SystemParameters.replace``.
+    """
+
+    positions: Any
+    theta: Any
+    box_vectors: Any = None
+    parameters: Any = None
+
+
+@lru_cache(maxsize=256)
+def energy_program(structure: Any, chunk_size: int) -> Program:
+    """The energy, kJ/mol, of ``((model, neighbors), *leaves of EnergyInputs)``; ``structure`` is their tree."""
+
+    def function(constants: tuple[Model, NeighborList | None], *leaves: jax.Array) -> tuple[jax.Array]:
+        inputs = jax.tree.unflatten(structure, leaves)
+        theta = replaced(constants[0], inputs)
+        if inputs.box_vectors is not None:
+            return (compiled.energy_in_box(constants[0], inputs.positions, theta, inputs.box_vectors, constants[1]),)
+        if inputs.positions.ndim == 2:
+            return (compiled.energy(constants[0], inputs.positions, theta),)
+        return (compiled.conformer_energies(constants[0], inputs.positions, theta, chunk_size),)
+
+    return Program(function)
+
+
+@lru_cache(maxsize=256)
+def parameters_program(structure: Any, unique: bool) -> Program:
+    """The system parameters by section of ``(model, *leaves of theta)``."""
+
+    def function(constants: Model, *leaves: jax.Array) -> tuple:
+        theta = flat(jax.tree.unflatten(structure, leaves))
+        parameters = constants.parameters(theta)
+        if unique:
+            return tuple(parameters.unique(section) for section in parameters.layout.sections)
+        return tuple(parameters.by_section().values())
+
+    return Program(function)
+
+
+def replaced(model: Model, inputs: EnergyInputs) -> compiled.Theta:
+    """What the compiled energies take for theta: sections replaced in the wider of both precisions."""
+    theta = flat(inputs.theta)
+    if not inputs.parameters:
+        return theta
+    base = model.parameters(theta)
+    dtype = jnp.result_type(base.values, *jax.tree.leaves(inputs.parameters))
+    return SystemParameters(base.values.astype(dtype), base.layout).replace(inputs.parameters)
+
+
+def flat(theta: Any) -> compiled.Theta:
+    """The flat vector of force-field parameters or of a selection; system parameters as they are."""
+    if isinstance(theta, SelectedParameters):
+        theta = theta.merge()
+    return theta.vector if isinstance(theta, ForceFieldParameters) else theta

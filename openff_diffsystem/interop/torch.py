@@ -1,0 +1,297 @@
+"""The potential energy for PyTorch: compiled jax inside ``torch.autograd.Function``.
+
+Every derivative that torch asks for is again such a function of a compiled program, so that double backward, forward
+mode, ``torch.func`` and their nestings work without limit of order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.exceptions import ForkedProcessError, MissingStackError, UnsupportedInputError
+from openff_diffsystem.interop.arrays import from_jax, require_float, to_jax
+from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
+from openff_diffsystem.interop.programs import Program, parameters_program
+from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters
+from openff_diffsystem.potential import Potential
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingStackError(
+        "the bridge to PyTorch needs PyTorch: pip install 'openff-diffsystem[torch]', or with conda: "
+        "conda install -c conda-forge pytorch"
+    ) from error
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+
+class TorchPotential(torch.nn.Module):
+    """``potential(positions, theta=None, box_vectors=None, neighbors=None, parameters=None)``, kJ/mol.
+
+    Made by ``DiffSystem.to_torch_potential``. Theta may be an argument: a ``torch.nn.Parameter``, a part of one, or
+    what a network returns. Or it is a parameter of this module, for ``optimizer(potential.parameters())``. The module
+    can be pickled and copied, and its state be saved.
+
+    In a periodic system without ``neighbors`` it keeps the neighbour list of the last call and uses it as long as it
+    serves.
+
+    Attributes
+    ----------
+    theta
+        The trainable values, ``(n_values,)`` or ``(n_selected,)``, MD units, if ``trainable`` was given. In double
+        precision where jax is set to that, whatever torch's default.
+    """
+
+    theta: torch.nn.Parameter | None
+
+    def __init__(
+        self,
+        system: DiffSystem,
+        *,
+        trainable: ForceFieldParameters | SelectedParameters | None = None,
+        chunk_size: int = 16,
+        add_constrained_forces: bool = False,
+    ) -> None:
+        super().__init__()
+        self.system = system
+        self._options: dict[str, Any] = {"chunk_size": chunk_size, "add_constrained_forces": add_constrained_forces}
+        # as read: a process that jax is set up in later must not find it rounded
+        self._theta = np.array(system.force_field_parameters.vector)
+        self.theta = None
+        if trainable is not None:
+            if not isinstance(trainable, ForceFieldParameters | SelectedParameters):
+                raise UnsupportedInputError(
+                    f"trainable must be force-field parameters or a selection of them, got {type(trainable).__name__}"
+                )
+            vector, self._unravel = checked_theta(system, trainable).to_vector()
+            self.theta = torch.nn.Parameter(torch.from_numpy(np.array(vector)))
+        self._potential: Potential | None = None
+        self._started()
+
+    def _started(self) -> Potential:
+        _require_own_process()
+        if self._potential is None:
+            self._potential = self.system.to_jax_potential(**self._options)
+        return self._potential
+
+    def forward(
+        self,
+        positions: Any = None,
+        theta: Any = None,
+        box_vectors: Any = None,
+        neighbors: NeighborList | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """The energy.
+
+        Parameters
+        ----------
+        positions
+            ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; isolated molecules also take ``(n_conformers, n, 3)``. By
+            default the system's own.
+        theta
+            ``(n_values,)``, MD units; or force-field parameters, a selection or system parameters that hold a
+            tensor, as ``selection.replace(tensor)`` does. By default the trainable values of this module, or the
+            force field's own.
+        box_vectors
+            ``(3, 3)``, nm; by default those of the system.
+        neighbors
+            A ``DiffSystem.neighbor_list``; not differentiated. Under ``torch.func.vmap`` it must be given.
+        parameters
+            Values that replace those of some sections, in the shapes of :meth:`parameterize`:
+            ``{"Electrostatics": charges}`` or ``{"Bonds": {"k": k}}``.
+
+        Returns
+        -------
+        torch.Tensor
+            kJ/mol: a scalar, or ``(n_conformers,)``.
+
+        Raises
+        ------
+        PrecisionError
+            If a tensor is float64 and jax is set to single precision.
+        ForkedProcessError
+            In a process that was forked from one in which a potential was made.
+        PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
+            If an argument does not fit this system.
+        """
+        potential = self._started()
+        theta = self._own_theta(positions, parameters) if theta is None else theta
+        inputs = complete_inputs(self.system, positions, theta, box_vectors, parameters)
+        call = EnergyCall(potential, inputs, neighbors)
+        tensors = [_as_tensor(leaf, name) for leaf, name in zip(call.leaves, call.names, strict=True)]
+        call.leaves = tensors
+        wanted = tuple(tensor.requires_grad for tensor in tensors)
+        ahead = wanted if call.is_scalar and any(wanted) and torch.is_grad_enabled() else None
+        (energy,) = JaxFunction.apply(_Task(call.program, call.names, call.constants, ahead), *tensors)
+        return energy
+
+    def parameterize(self, theta: Any = None) -> dict[str, torch.Tensor]:
+        """The values of each section, ``(n_unique_terms, n_columns)``, MD units: one copy of each unique molecule.
+
+        Differentiable in theta. The order is that of ``SystemParameters.unique``.
+        """
+        _require_own_process()
+        theta = checked_theta(self.system, self._own_theta() if theta is None else theta)
+        leaves, structure = jax.tree.flatten(theta)
+        task = _Task(parameters_program(structure, True), ("theta",), lambda arrays: self.system.assignment_model)
+        values = JaxFunction.apply(task, *(_as_tensor(leaf, "theta") for leaf in leaves))
+        return dict(zip(self.system.sections, values, strict=True))
+
+    def initial_theta(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The force field's own values, ``(n_values,)``, MD units, as a new tensor; by default in jax's precision."""
+        return torch.tensor(self._theta, dtype=dtype)
+
+    def force_field_parameters(self, theta: torch.Tensor | None = None) -> ForceFieldParameters:
+        """Force-field parameters for ``to_force_field`` and ``to_file``.
+
+        Parameters
+        ----------
+        theta
+            ``(n_values,)``, MD units; by default the present trainable values of this module.
+        """
+        unravel = self.system.force_field_parameters.to_vector()[1]
+        if theta is None:
+            theta, unravel = (self.initial_theta(), unravel) if self.theta is None else (self.theta, self._unravel)
+        filled = unravel(theta.detach().cpu().numpy())
+        return filled.merge() if isinstance(filled, SelectedParameters) else filled
+
+    def extra_repr(self) -> str:
+        return repr(self.system)
+
+    def _own_theta(self, *given: Any) -> Any:
+        if self.theta is not None:
+            return self._unravel(self.theta)
+        tensors = [leaf for leaf in jax.tree.leaves(given) if isinstance(leaf, torch.Tensor)]
+        own = torch.from_numpy(self._theta)
+        return own.to(tensors[0].device, tensors[0].dtype) if tensors else own
+
+    def __getstate__(self) -> dict[str, Any]:
+        # arrays on a device, and their precision, are matters of a process; it may be set up after it loads this
+        return self.__dict__ | {"_potential": None}
+
+
+_PROCESS: int | None = None
+"""Where a potential was made first, and jax was started if not before."""
+
+
+def _require_own_process() -> None:
+    global _PROCESS
+    _PROCESS = _PROCESS or os.getpid()
+    if os.getpid() != _PROCESS:
+        raise ForkedProcessError(
+            "this process was forked from one in which jax runs, and would hang: start it with 'spawn', as in "
+            "DataLoader(..., multiprocessing_context='spawn')"
+        )
+
+
+class _Task:
+    """What a :class:`JaxFunction` evaluates; opaque to torch.
+
+    Parameters
+    ----------
+    program
+        The compiled function.
+    names
+        What errors call the first of its arrays.
+    constants
+        Gives its first argument, from the arrays of the first evaluation.
+    ahead
+        For which arrays a gradient is likely to be asked, if the result is a scalar: it comes with the value then.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        names: Sequence[str],
+        constants: Callable[[Sequence[jax.Array]], Any],
+        ahead: tuple[bool, ...] | None = None,
+    ) -> None:
+        self.program = program
+        self._names = names
+        self._constants = constants
+        self._ahead = ahead
+        self._gradients: list[jax.Array] = []
+
+    def evaluate(self, tensors: Sequence[torch.Tensor]) -> list[jax.Array]:
+        names = chain(self._names, repeat("a cotangent or tangent"))
+        arrays = [to_jax(tensor, name) for tensor, name in zip(tensors, names, strict=False)]
+        constants = self._constants(arrays)
+        if self._ahead is None:
+            values = self.program(constants, *arrays)
+        else:
+            value, *self._gradients = self.program.value_and_gradients(self._ahead)(constants, *arrays)
+            values = (value,)
+        # jax may hand an argument through, and torch must not find one tensor's memory in another
+        return [jnp.copy(value) if any(value is array for array in arrays) else value for value in values]
+
+    def gradients(self, needed: Sequence[bool], like: torch.Tensor) -> list[torch.Tensor | None] | None:
+        """Those computed with the value, if they are all that is needed."""
+        if self._ahead is None or any(n and not a for n, a in zip(needed, self._ahead, strict=True)):
+            return None
+        found = iter(self._gradients)
+        known = [next(found) if computed else None for computed in self._ahead]
+        return [
+            from_jax(gradient, like) if n and gradient is not None else None
+            for n, gradient in zip(needed, known, strict=True)
+        ]
+
+    def derived(self, program: Program) -> _Task:
+        return _Task(program, self._names, self._constants)
+
+
+class JaxFunction(torch.autograd.Function):
+    """A program as a differentiable function of tensors: ``JaxFunction.apply(task, *tensors) -> tuple of tensors``."""
+
+    @staticmethod
+    def forward(task: _Task, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(from_jax(value, tensors[0]) for value in task.evaluate(tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.task, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple:
+        needed = ctx.needs_input_grad[1:]
+        if not torch.is_grad_enabled():  # nobody differentiates the gradient
+            known = ctx.task.gradients(needed, cotangents[0])
+            if known is not None:
+                return None, *(None if g is None else g * cotangents[0].to(g.dtype) for g in known)
+        task = ctx.task.derived(ctx.task.program.vjp(needed))
+        found = iter(JaxFunction.apply(task, *ctx.saved_tensors, *cotangents))
+        return None, *(next(found) if n else None for n in needed)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple:
+        moving = tuple(tangent is not None for tangent in tangents)
+        task = ctx.task.derived(ctx.task.program.jvp(moving))
+        return JaxFunction.apply(task, *ctx.saved_tensors, *(t for t in tangents if t is not None))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, task: _Task, *tensors: torch.Tensor) -> tuple:
+        values = JaxFunction.apply(task.derived(task.program.vmap(in_dims[1:])), *tensors)
+        return values, (0,) * len(values)
+
+
+def _as_tensor(value: Any, name: str) -> torch.Tensor:
+    """A tensor as it is, if jax can take it over; an array of another framework as a tensor."""
+    if not isinstance(value, torch.Tensor):
+        return from_jax(to_jax(value, name), _A_TENSOR)
+    require_float(value, name)
+    return value
+
+
+_A_TENSOR = torch.empty(0)

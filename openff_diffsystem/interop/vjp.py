@@ -1,0 +1,119 @@
+"""Values and pullbacks for any framework: what ``DiffSystem.vjp`` and ``DiffSystem.energy_vjp`` return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.interop.arrays import from_jax, to_jax
+from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
+from openff_diffsystem.interop.programs import parameters_program
+from openff_diffsystem.potential import Potential
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+
+class EnergyGradients(NamedTuple):
+    """What the pullback of an energy returns: each entry is like the argument that it belongs to.
+
+    Attributes
+    ----------
+    positions
+        Like the positions, kJ/mol/nm.
+    theta
+        Like theta: an array, or parameters.
+    box_vectors
+        ``(3, 3)``, kJ/mol/nm; ``None`` without a box.
+    parameters
+        By section, like the values that were given; ``None`` without any.
+    """
+
+    positions: Any
+    theta: Any
+    box_vectors: Any
+    parameters: Any
+
+
+def parameters_vjp(system: DiffSystem, theta: Any, unique: bool) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """See ``DiffSystem.vjp``."""
+    theta = checked_theta(system, system.force_field_parameters.vector if theta is None else theta)
+    leaves, structure = jax.tree.flatten(theta)
+    arrays = [to_jax(leaf, "theta") for leaf in leaves]
+    model, program, sections = system.assignment_model, parameters_program(structure, unique), system.sections
+    values = program(model, *arrays)
+    # the map is affine: its pullback needs the shape and dtype of theta, and no number that may change meanwhile
+    like = [jnp.zeros_like(array) for array in arrays]
+    shapes = {section: (value.shape, value.dtype) for section, value in zip(sections, values, strict=True)}
+    transposed = program.vjp([True] * len(leaves))
+
+    def pullback(cotangents: Mapping[str, Any]) -> Any:
+        for section in cotangents:
+            if section not in shapes:
+                raise ParameterMismatchError(f"no section {section!r} in this system; there are {', '.join(sections)}")
+        full = []
+        for section, (shape, dtype) in shapes.items():
+            if section not in cotangents:
+                full.append(jnp.zeros(shape, dtype))
+                continue
+            array = to_jax(cotangents[section], f"the cotangent of {section}")
+            if array.shape != shape:
+                raise ParameterMismatchError(f"the cotangent of {section} must have shape {shape}, got {array.shape}")
+            full.append(array.astype(dtype))
+        gradients = transposed(model, *like, *full)
+        return jax.tree.unflatten(structure, map(from_jax, gradients, leaves))
+
+    out = {section: from_jax(value, leaves[0]) for section, value in zip(sections, values, strict=True)}
+    return out, pullback
+
+
+def energy_vjp(
+    system: DiffSystem,
+    potential: Potential,
+    positions: Any,
+    theta: Any,
+    box_vectors: Any,
+    neighbors: Any,
+    parameters: Mapping[str, Any] | None,
+) -> tuple[Any, Callable[..., EnergyGradients]]:
+    """See ``DiffSystem.energy_vjp``."""
+    call = EnergyCall(potential, complete_inputs(system, positions, theta, box_vectors, parameters), neighbors)
+    arrays = call.to_jax()
+    constants = call.constants(arrays)
+    everything = [True] * len(arrays)
+    likes = _imitated(call.leaves, positions, theta, box_vectors, parameters)
+    # one configuration: gradients are had with the energy. A stack: they are sums over it that need the cotangents,
+    # and the caller may write to the memory meanwhile
+    if call.is_scalar:
+        energy, *gradients = call.program.value_and_gradients(everything)(constants, *arrays)
+    else:
+        (energy,) = call.program(constants, *arrays)
+        kept = [jnp.array(array, copy=True) for array in arrays]
+
+    def pullback(cotangent: Any = None) -> EnergyGradients:
+        weight = jnp.ones_like(energy) if cotangent is None else _cotangent(cotangent, energy)
+        if call.is_scalar:
+            found = [(weight * gradient).astype(gradient.dtype) for gradient in gradients]
+        else:
+            found = list(call.program.vjp(everything)(constants, *kept, weight))
+        return EnergyGradients(*jax.tree.unflatten(call.structure, map(from_jax, found, likes)))
+
+    return from_jax(energy, likes[0]), pullback
+
+
+def _cotangent(cotangent: Any, energy: jax.Array) -> jax.Array:
+    array = jnp.asarray(cotangent, energy.dtype) if isinstance(cotangent, int | float) else to_jax(cotangent, "dL/dU")
+    if array.shape != energy.shape:
+        raise ParameterMismatchError(f"the cotangent of the energy must have shape {energy.shape}, got {array.shape}")
+    return array.astype(energy.dtype)
+
+
+def _imitated(leaves: list[Any], *arguments: Any) -> list[Any]:
+    """Of which framework each gradient is: that of its argument; where it was left out, that of the first given."""
+    given = jax.tree.leaves(arguments)
+    ours = {id(leaf) for leaf in given}
+    return [leaf if id(leaf) in ours or not given else given[0] for leaf in leaves]
