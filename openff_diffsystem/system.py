@@ -16,10 +16,11 @@ from openff_diffsystem import compiled
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.compiled import Model
 from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
-from openff_diffsystem.cutoffs import cutoff_scheme
+from openff_diffsystem.cutoffs import EngineOptions, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
 from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
+from openff_diffsystem.interop.openmm import to_openmm, update_openmm
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
@@ -63,6 +64,13 @@ class DiffSystem:
         ``methods["vdW"]["periodic_method"]``.
     molecules
         Mapped SMILES and number of copies of each unique molecule.
+    masses
+        ``(n_atoms,)``, dalton.
+    engine_options
+        What OpenMM has to be told and no force field says.
+    openmm_particles
+        ``(n_particles,)``: index of each particle in the OpenMM System that this system was made from, where
+        virtual sites stand between the atoms there; ``None`` otherwise.
     """
 
     force_field_parameters: ForceFieldParameters
@@ -78,6 +86,9 @@ class DiffSystem:
     box_vectors: np.ndarray | None = None
     methods: dict[str, dict[str, str]] = field(default_factory=dict)
     molecules: tuple[tuple[str, int], ...] = ()
+    masses: np.ndarray | None = None
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
+    openmm_particles: np.ndarray | None = None
     _models: dict[tuple[bool, bool], Model] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -121,6 +132,7 @@ class DiffSystem:
             If a term or an atom gets no parameter; the message names the atoms.
         """
         from openff_diffsystem.chemistry.build import Options, assemble
+        from openff_diffsystem.chemistry.copies import masses_of_species
         from openff_diffsystem.chemistry.methods import methods_of_handlers
 
         theta = ForceFieldParameters.from_force_field(force_field)
@@ -139,6 +151,7 @@ class DiffSystem:
             positions=_first_conformers(topology) if positions is None else positions,
             methods=methods_of_handlers(handlers),
             molecules=tuple((s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species),
+            masses=masses_of_species(assembled.species, assembled.n_atoms),
         )
 
     @classmethod
@@ -171,6 +184,7 @@ class DiffSystem:
             positions=interchange.positions,
             methods=methods_of_interchange(interchange),
             molecules=tuple((m.to_smiles(mapped=True), 1) for m in interchange.topology.molecules),
+            masses=np.array([atom.mass.m_as("dalton") for atom in interchange.topology.atoms]),
         )
 
     @classmethod
@@ -182,6 +196,7 @@ class DiffSystem:
         positions: Any,
         methods: dict[str, dict[str, str]],
         molecules: tuple,
+        masses: np.ndarray,
     ) -> DiffSystem:
         order = assembled.particle_order
         layout = SystemLayout(
@@ -203,6 +218,7 @@ class DiffSystem:
             box_vectors=host_box_vectors(box),
             methods=methods,
             molecules=molecules,
+            masses=masses,
         )
 
     @property
@@ -292,7 +308,7 @@ class DiffSystem:
         theta: Any = None,
         *,
         skin: float = 0.1,
-        ewald_tolerance: float = 1e-4,
+        ewald_tolerance: float | None = None,
         like: NeighborList | None = None,
     ) -> NeighborList:
         """Who is near whom in a configuration, for the potential of a periodic system.
@@ -308,7 +324,8 @@ class DiffSystem:
         skin
             How much further than the cutoff the list reaches, nm. It is valid until something moves by half of that.
         ewald_tolerance
-            OpenMM's error tolerance, which decides splitting parameter and mesh.
+            OpenMM's error tolerance, which decides splitting parameter and mesh; by default that of
+            ``engine_options``.
         like
             A list whose mesh, and if possible shape, the new one takes over, so that compiled code can be used again.
 
@@ -324,7 +341,8 @@ class DiffSystem:
         box = as_box_vectors(self.box_vectors if box_vectors is None else box_vectors)
         if box is None:
             raise BoxError("the system has no box; pass box_vectors")
-        scheme = cutoff_scheme(self, theta, np.asarray(box), ewald_tolerance) if like is None else like.scheme
+        tolerance = self.engine_options.ewald_tolerance if ewald_tolerance is None else ewald_tolerance
+        scheme = cutoff_scheme(self, theta, np.asarray(box), tolerance) if like is None else like.scheme
         return build_neighbor_list(
             np.asarray(self.particle_positions(positions, theta)),
             np.asarray(box),
@@ -358,6 +376,8 @@ class DiffSystem:
         return potential.by_section(self._own(positions), self.as_theta(theta), box_vectors, neighbors)
 
     evaluate_frames = evaluate_frames
+    to_openmm = to_openmm
+    update_openmm = update_openmm
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
@@ -449,8 +469,8 @@ class DiffSystem:
         return self.positions if positions is None else positions
 
     def __repr__(self) -> str:
-        n_molecules = sum(copies for _, copies in self.molecules)
-        return f"DiffSystem({n_molecules} molecules, {self.n_particles} particles, {self.system_layout!r})"
+        molecules = f"{sum(copies for _, copies in self.molecules)} molecules, " if self.molecules else ""
+        return f"DiffSystem({molecules}{self.n_particles} particles, {self.system_layout!r})"
 
 
 def _first_conformers(topology: Any) -> np.ndarray | None:
