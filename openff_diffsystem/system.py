@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class DiffSystem:
     """A force field applied to a topology: indices and weights, once, and pure functions of arrays from then on.
 
-    Make one with :meth:`from_smirnoff` or :meth:`from_interchange`.
+    Make one with :meth:`from_smirnoff`, :meth:`from_interchange` or :meth:`from_openmm`.
 
     Attributes
     ----------
@@ -186,6 +186,45 @@ class DiffSystem:
             molecules=tuple((m.to_smiles(mapped=True), 1) for m in interchange.topology.molecules),
             masses=np.array([atom.mass.m_as("dalton") for atom in interchange.topology.atoms]),
         )
+
+    @classmethod
+    def from_openmm(
+        cls, openmm_system: Any, topology: Any = None, *, positions: Any = None, tie_equal: bool = False
+    ) -> DiffSystem:
+        """Take over an OpenMM System of standard forces, whoever made it, with its energies.
+
+        Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
+        periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,
+        epsilon) for pairs with parameters of their own, ``Constraints``, ``VirtualSites``, ``GBSA``. Terms that are
+        there count, whether constraints fix them or not. It is periodic if the System is.
+
+        Parameters
+        ----------
+        openmm_system
+            ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, NonbondedForce (NoCutoff,
+            CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual sites. Thermostats, barostats
+            and CMMotionRemover are passed over.
+        topology
+            ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
+        positions
+            Of the atoms or of all particles, in OpenMM's order, a ``Quantity`` or nm.
+        tie_equal
+            Whether terms of a section with equal parameters share one row of theta.
+
+        Notes
+        -----
+        Where virtual sites stand between atoms, as in OpenMM's own water models, particles are numbered anew, atoms
+        first; ``openmm_particles`` has their OpenMM indices, and :meth:`to_openmm` goes back to them. Give
+        potentials the positions of the atoms then.
+
+        Raises
+        ------
+        UnsupportedForceError
+            If a force, a virtual site or a setting cannot be represented; the message names it.
+        """
+        from openff_diffsystem.interop.openmm.from_openmm import from_openmm
+
+        return from_openmm(cls, openmm_system, topology, positions=positions, tie_equal=tie_equal)
 
     @classmethod
     def _from_assembled(
