@@ -49,7 +49,7 @@ class Potential:
     def _arguments(self, positions: Any, theta: Any, box_vectors: Any) -> tuple[jax.Array, compiled.Theta, Any]:
         system = self._system
         return (
-            as_positions(positions, system.n_atoms, system.n_particles),
+            as_positions(positions, system.n_atoms, system.n_positions),
             system.as_theta(theta),
             as_box_vectors(system.box_vectors if box_vectors is None else box_vectors),
         )

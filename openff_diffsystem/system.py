@@ -270,6 +270,11 @@ class DiffSystem:
         """The sections that have terms in this system."""
         return tuple(self.system_layout.sections)
 
+    @property
+    def n_positions(self) -> int:
+        """How many positions may be given besides ``n_atoms``: all particles, unless OpenMM numbers them otherwise."""
+        return self.n_particles if self.openmm_particles is None else self.n_atoms
+
     def parameterize(self, theta: Any = None) -> SystemParameters:
         """Apply the assignments: force-field parameters to system parameters.
 
@@ -420,7 +425,7 @@ class DiffSystem:
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
-        given = as_positions(self._own(positions), self.n_atoms, self.n_particles)
+        given = as_positions(self._own(positions), self.n_atoms, self.n_positions)
         return compiled.complete(self.model(True), given, self.as_theta(theta))
 
     def model(self, periodic: bool, add_constrained_forces: bool = False) -> Model:

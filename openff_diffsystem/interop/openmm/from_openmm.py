@@ -6,7 +6,6 @@ of its term, and shared by several only where equal ones are tied on request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +118,7 @@ def from_openmm(
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
     layout, values, assignment, system_layout = _layout(
-        terms, nonbonded.settings, _atom_names(topology, order), tie_equal
+        terms, nonbonded.settings, _atom_names(topology, order, int((~is_site).sum())), tie_equal
     )
     box = openmm_system.getDefaultPeriodicBoxVectors() if openmm_system.usesPeriodicBoundaryConditions() else None
     result = cls(
@@ -127,9 +126,7 @@ def from_openmm(
         assignment_map=assignment,
         system_layout=system_layout,
         term_indices={
-            section: np.where(one.particles < 0, NO_ATOM, place[one.particles]).astype(np.int32)
-            if section not in ("vdW", "Electrostatics", "GBSA")
-            else one.particles.astype(np.int32)
+            section: np.where(one.particles == NO_ATOM, NO_ATOM, place[one.particles]).astype(np.int32)
             for section, one in terms.items()
         },
         term_static={section: one.static for section, one in terms.items()},
@@ -229,7 +226,7 @@ def _nonbonded_settings(force: Any) -> _Nonbonded:
     if not force.getIncludeDirectSpace():
         raise UnsupportedForceError(f"{name} leaves direct space out")
     words = {
-        force.NoCutoff: None,
+        force.NoCutoff: ("cutoff", "Ewald3D-ConductingBoundary"),
         force.CutoffPeriodic: ("cutoff", "reaction-field"),
         force.PME: ("cutoff", "Ewald3D-ConductingBoundary"),
         force.LJPME: ("Ewald3D", "Ewald3D-ConductingBoundary"),
@@ -240,8 +237,8 @@ def _nonbonded_settings(force: Any) -> _Nonbonded:
         raise UnsupportedForceError(
             f"{name} with method {kind} is not covered; covered are NoCutoff, CutoffPeriodic, PME and LJPME"
         )
-    if words[method] is None:
-        return _Nonbonded({}, "cutoff", "Ewald3D-ConductingBoundary", EngineOptions())
+    if method == force.NoCutoff:
+        return _Nonbonded({}, *words[method], EngineOptions())
     for get in ("getPMEParameters", "getLJPMEParameters"):
         if _number(getattr(force, get)()[0]):
             raise UnsupportedForceError(
@@ -264,7 +261,7 @@ def _nonbonded_settings(force: Any) -> _Nonbonded:
 def _add_nonbonded(terms: dict[str, _Terms], force: Any, order: np.ndarray) -> np.ndarray:
     """Add particles and exceptions; the pairs that do not interact at all, ``(n, 2)``."""
     everyone = [force.getParticleParameters(i) for i in order.tolist()]
-    particles = np.arange(len(order))[:, None]
+    particles = order[:, None]
     charges = np.array([[_number(charge)] for charge, _, _ in everyone]).reshape(-1, 1)
     shapes = np.array([[_number(epsilon), _number(sigma)] for _, sigma, epsilon in everyone]).reshape(-1, 2)
     terms["vdW"] = _Terms(("epsilon", "sigma"), particles, shapes, {})
@@ -288,7 +285,7 @@ def _add_born(terms: dict[str, _Terms], force: Any, order: np.ndarray) -> dict[t
     charges = terms["Electrostatics"].values[:, 0] if "Electrostatics" in terms else np.zeros(0)
     if not np.array_equal(charges, rows[:, 0]):
         raise UnsupportedForceError(f"the charges of {name} are not those of the NonbondedForce")
-    terms["GBSA"] = _Terms(("radius", "scale"), np.arange(len(order))[:, None], rows[:, 1:], {})
+    terms["GBSA"] = _Terms(("radius", "scale"), order[:, None], rows[:, 1:], {})
     return {
         ("GBSA", "solvent_dielectric"): force.getSolventDielectric(),
         ("GBSA", "solute_dielectric"): force.getSoluteDielectric(),
@@ -331,7 +328,7 @@ def _methods(terms: dict[str, _Terms], nonbonded: _Nonbonded) -> dict[str, dict[
 def _layout(
     terms: dict[str, _Terms],
     settings: dict[tuple[str, str], float],
-    names: Callable[[np.ndarray], str],
+    names: list[str],
     tie_equal: bool,
 ) -> tuple[ParameterLayout, np.ndarray, Assignment, SystemLayout]:
     """Theta, and the map from it to the system parameters: a gather, with constants where there is nothing to fit."""
@@ -364,7 +361,7 @@ def _layout(
                 start += len(members)
             constant = attributes == ""
             rows.offset[constant, c] = one.values[constant, c]
-        labels = tuple(_label(names, section, one, term) for term in first.tolist())
+        labels = tuple(_label(names, one, term) for term in first.tolist())
         sections.append(SectionLayout(section, (None,) * len(first), labels, columns))
         maps.append(rows.flatten())
         blocks[section] = SectionBlocks(one.columns, n_values, ((len(one.particles), 1),))
@@ -409,30 +406,25 @@ def _unit(section: str, attribute: str) -> str:
     return _UNITS.get(section, {}).get(attribute) or _UNITS[""].get(attribute, "dimensionless")
 
 
-def _label(names: Callable[[np.ndarray], str], section: str, one: _Terms, term: int) -> str:
-    particles = one.particles[term]
-    if section in ("vdW", "Electrostatics", "GBSA"):
-        return names(particles, True)  # type: ignore[call-arg]
-    label = names(particles[particles >= 0])
+def _label(names: list[str], one: _Terms, term: int) -> str:
+    label = "-".join(names[i] for i in one.particles[term].tolist() if i != NO_ATOM)
     return f"{label}(n={one.static['periodicity'][term]})" if "periodicity" in one.static else label
 
 
-def _atom_names(topology: Any, order: np.ndarray) -> Callable[..., str]:
-    """A function that names particles: by their index in the OpenMM System, with residue and name if they are known."""
-    known: list[str] = []
-    if topology is not None:
-        atoms = list(topology.atoms() if callable(topology.atoms) else topology.atoms)
-        if len(atoms) not in (len(order), int(np.sum(order >= 0))):
-            raise ParameterMismatchError(
-                f"the topology has {len(atoms)} atoms, the OpenMM System {len(order)} particles"
-            )
-        known = [_describe(atom) for atom in atoms]
-
-    def name(particles: np.ndarray, ours: bool = False) -> str:
-        places = order[particles] if ours else particles
-        return "-".join(f"{i}:{known[i]}" if known else str(i) for i in places.tolist())
-
-    return name
+def _atom_names(topology: Any, order: np.ndarray, n_atoms: int) -> list[str]:
+    """A name per particle of the OpenMM System: its index, with residue and name where they are known."""
+    names = [str(i) for i in range(len(order))]
+    if topology is None:
+        return names
+    atoms = list(topology.atoms() if callable(topology.atoms) else topology.atoms)
+    places = {len(order): range(len(order)), n_atoms: order[:n_atoms].tolist()}.get(len(atoms))
+    if places is None:
+        raise ParameterMismatchError(
+            f"the topology has {len(atoms)} atoms; the OpenMM System has {n_atoms}, and {len(order)} particles"
+        )
+    for place, atom in zip(places, atoms, strict=True):
+        names[place] += f":{_describe(atom)}"
+    return names
 
 
 def _describe(atom: Any) -> str:
