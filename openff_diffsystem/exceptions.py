@@ -25,6 +25,10 @@ class UnsupportedForceError(DiffSystemError, ValueError):
     """An OpenMM System holds a force, or a force a setting, that cannot be represented."""
 
 
+class DuplicateFormError(DiffSystemError, ValueError):
+    """Two functional forms are registered for one section."""
+
+
 class UnsupportedInputError(DiffSystemError, TypeError):
     """An argument is of a type that cannot be used here."""
 

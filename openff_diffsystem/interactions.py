@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.forms import pair_forms, valence_forms
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
@@ -31,7 +33,15 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
 
 
 def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> PeriodicInteractions:
-    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays."""
+    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If a custom section takes the place of vdW.
+    """
+    for form in pair_forms(system.term_indices):
+        raise UnsupportedForceFieldError(f"{form.section} is a custom pair potential: it is not covered in a box")
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
     return PeriodicInteractions(local, not_interacting(system))
@@ -43,13 +53,16 @@ def not_interacting(system: DiffSystem) -> np.ndarray:
 
 
 def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str, np.ndarray]:
-    """Which bonds and angles count, ``(n_terms,)`` bool: those fixed by constraints do not, unless asked for.
+    """Which terms count, ``(n_terms,)`` bool, of bonds, angles and registered forms between atoms.
 
-    A term is fixed where constraints fix every distance within it.
+    Those where constraints fix every distance do not, unless asked for.
     """
     indices, n = system.term_indices, system.n_particles
+    custom = [form.section for form in valence_forms(indices)]
     counted: dict[str, np.ndarray] = {
-        section: np.ones(len(indices[section]), dtype=bool) for section in ("Bonds", "Angles") if section in indices
+        section: np.ones(len(indices[section]), dtype=bool)
+        for section in ("Bonds", "Angles", *custom)
+        if section in indices
     }
     always = add_constrained_forces or system.engine_options.constrained_forces
     if always or not len(indices.get("Constraints", ())):
@@ -62,7 +75,8 @@ def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str,
     for section in counted:
         atoms = indices[section].T
         pairs = [numbers(a, b) for i, a in enumerate(atoms) for b in atoms[i + 1 :]]
-        counted[section] = ~np.all(np.isin(pairs, constrained), axis=0)
+        if pairs:
+            counted[section] = ~np.all(np.isin(pairs, constrained), axis=0)
     return counted
 
 
@@ -74,9 +88,11 @@ def _interactions(
     system: DiffSystem, add_constrained_forces: bool, pairs: np.ndarray, pair_kinds: np.ndarray
 ) -> Interactions:
     indices, static = system.term_indices, system.term_static
+    custom = [form.section for form in valence_forms(indices)]
     site_types = static["VirtualSites"]["type"] if "VirtualSites" in static else np.empty(0, dtype=np.int32)
+    listed = ("Bonds", "Angles", *_TORSIONS, *custom, "NonbondedExceptions")
     return Interactions(
-        indices={s: indices[s] for s in ("Bonds", "Angles", *_TORSIONS, "NonbondedExceptions") if s in indices},
+        indices={s: indices[s] for s in listed if s in indices},
         periodicity={s: static[s]["periodicity"] for s in _TORSIONS if s in indices},
         kept=counted_terms(system, add_constrained_forces),
         site_atoms=indices.get("VirtualSites", np.empty((0, 4), dtype=np.int32)),

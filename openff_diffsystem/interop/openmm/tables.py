@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.forms import form_of
 from openff_diffsystem.interactions import counted_terms
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -97,9 +98,14 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
     ------
     UnsupportedInputError
         If the system holds no masses.
+    UnsupportedForceFieldError
+        If it has a section of a registered form.
     """
     if system.masses is None:
         raise UnsupportedInputError("the system holds no masses: it was saved without; set system.masses, in dalton")
+    for section in system.sections:
+        if form_of(section) is not None:
+            raise UnsupportedForceFieldError(f"OpenMM has no force for {section}, a functional form of your own")
     values: dict[str, np.ndarray] = {s: np.asarray(parameters[s]) for s in system.sections}
     order = system.openmm_particles
     counted = counted_terms(system, add_constrained_forces)
