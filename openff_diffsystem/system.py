@@ -20,6 +20,7 @@ from openff_diffsystem.cutoffs import EngineOptions, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
 from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
+from openff_diffsystem.interop.interchange import to_interchange
 from openff_diffsystem.interop.openmm import to_openmm, update_openmm
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
@@ -33,6 +34,7 @@ from openff_diffsystem.units import nanometers
 if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
     from openff_diffsystem.chemistry.build import Assembled
+    from openff_diffsystem.chemistry.origin import Origin
 
 
 @dataclass(eq=False)
@@ -71,6 +73,8 @@ class DiffSystem:
     openmm_particles
         ``(n_particles,)``: index of each particle in the OpenMM System that this system was made from, where
         virtual sites stand between the atoms there; ``None`` otherwise.
+    origin
+        What the system was made from, for :meth:`to_interchange`; not saved.
     """
 
     force_field_parameters: ForceFieldParameters
@@ -89,6 +93,7 @@ class DiffSystem:
     masses: np.ndarray | None = None
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     openmm_particles: np.ndarray | None = None
+    origin: Origin | None = field(default=None, repr=False)
     _models: dict[tuple[bool, bool], Model] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -134,6 +139,7 @@ class DiffSystem:
         from openff_diffsystem.chemistry.build import Options, assemble
         from openff_diffsystem.chemistry.copies import masses_of_species
         from openff_diffsystem.chemistry.methods import methods_of_handlers
+        from openff_diffsystem.chemistry.origin import SmirnoffOrigin
 
         theta = ForceFieldParameters.from_force_field(force_field)
         handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
@@ -152,6 +158,7 @@ class DiffSystem:
             methods=methods_of_handlers(handlers),
             molecules=tuple((s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species),
             masses=masses_of_species(assembled.species, assembled.n_atoms),
+            origin=SmirnoffOrigin(force_field, topology, partial_bond_orders_from_molecules),
         )
 
     @classmethod
@@ -175,6 +182,7 @@ class DiffSystem:
         """
         from openff_diffsystem.chemistry.from_interchange import assemble_interchange
         from openff_diffsystem.chemistry.methods import methods_of_interchange
+        from openff_diffsystem.chemistry.origin import InterchangeOrigin
 
         layout, values, assembled = assemble_interchange(interchange, force_field)
         return cls._from_assembled(
@@ -185,6 +193,7 @@ class DiffSystem:
             methods=methods_of_interchange(interchange),
             molecules=tuple((m.to_smiles(mapped=True), 1) for m in interchange.topology.molecules),
             masses=np.array([atom.mass.m_as("dalton") for atom in interchange.topology.atoms]),
+            origin=InterchangeOrigin(interchange),
         )
 
     @classmethod
@@ -236,6 +245,7 @@ class DiffSystem:
         methods: dict[str, dict[str, str]],
         molecules: tuple,
         masses: np.ndarray,
+        origin: Origin,
     ) -> DiffSystem:
         order = assembled.particle_order
         layout = SystemLayout(
@@ -258,6 +268,7 @@ class DiffSystem:
             methods=methods,
             molecules=molecules,
             masses=masses,
+            origin=origin,
         )
 
     @property
@@ -422,6 +433,7 @@ class DiffSystem:
     evaluate_frames = evaluate_frames
     to_openmm = to_openmm
     update_openmm = update_openmm
+    to_interchange = to_interchange
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""

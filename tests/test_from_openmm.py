@@ -86,16 +86,13 @@ def by_openmm(water=None, **options):
 
 PME = {"nonbondedMethod": openmm.app.PME, "nonbondedCutoff": 0.9, "constraints": openmm.app.HBonds}
 CASES = {
-    "Sage ligand": lambda: by_interchange(None, "CC(=O)Nc1ccc(O)cc1"),
     "Sage ligand with sites": lambda: by_interchange(None, SITE_MOLECULE, VIRTUAL_SITES),
     "Sage ligand in OBC2": lambda: by_interchange(None, "CCO", OBC2),
     "Sage ligand in water": lambda: by_interchange(boxes.ligand("CCO", edge=2.0)),
-    "TIP5P water": lambda: by_interchange(boxes.water("tip5p.offxml", 1.9)),
     "peptide": by_openmm,
     "peptide, constraints and the terms they replace": lambda: by_openmm(
         constraints=openmm.app.HAngles, flexibleConstraints=True
     ),
-    "peptide in TIP3P-FB": lambda: by_openmm("tip3pfb", **PME),
     "peptide in TIP3P-FB, switched reaction field": lambda: by_openmm(
         "tip3pfb", nonbondedMethod=openmm.app.CutoffPeriodic, nonbondedCutoff=1.0, switchDistance=0.8
     ),
@@ -125,19 +122,26 @@ def atoms_of(ours, positions):
     return positions[order[: ours.n_atoms]]
 
 
+@cache
+def ours_at(name):
+    """Our energy, its gradient in positions and in theta: one program per case."""
+    _, positions, _, ours = case(name)
+    atoms = np.asarray(atoms_of(ours, positions))
+    neighbors = None if ours.box_vectors is None else ours.neighbor_list(atoms)
+    energy = jax.value_and_grad(ours.to_jax_potential(), argnums=(0, 1))
+    value, (slope, slopes) = energy(atoms, ours.force_field_parameters, None, neighbors)
+    return float(value), np.asarray(slope), slopes
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_energy_and_forces(name):
-    system, positions, _, ours = case(name)
+    system, positions, *_ = case(name)
     wanted, wanted_forces = reference(system, positions)
-    potential = ours.to_jax_potential()
-    atoms = atoms_of(ours, positions)
-    theta = ours.force_field_parameters
-    assert float(potential(atoms, theta)) == pytest.approx(wanted, **TOLERANCE)
-    neighbors = None if ours.box_vectors is None else ours.neighbor_list(atoms)
-    forces = -jax.grad(potential)(np.asarray(atoms), theta, ours.box_vectors, neighbors)
+    energy, slope, _ = ours_at(name)
+    assert energy == pytest.approx(wanted, **TOLERANCE)
     at = np.setdiff1d(np.arange(len(positions)), [i for i in range(len(positions)) if system.isVirtualSite(i)])
     # the size of forces at these geometries, which are not relaxed
-    np.testing.assert_allclose(forces, wanted_forces[at], rtol=1e-6, atol=1e-8 * np.abs(wanted_forces).max())
+    np.testing.assert_allclose(-slope, wanted_forces[at], rtol=1e-6, atol=1e-8 * np.abs(wanted_forces).max())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -155,15 +159,12 @@ def test_back_to_openmm(name):
 
 
 @pytest.mark.parametrize(
-    "name", ("Sage ligand with sites", "Sage ligand in OBC2", "peptide in TIP3P-FB, LJPME", "peptide in TIP4P-Ew")
+    "name", ("Sage ligand with sites", "Sage ligand in OBC2", "peptide in TIP4P-Ew", "peptide in TIP3P-FB, LJPME")
 )
 def test_gradient_in_every_attribute_against_finite_differences_of_openmm(name):
     _, positions, _, ours = case(name)
     theta = ours.force_field_parameters
-    atoms = atoms_of(ours, positions)
-    potential = ours.to_jax_potential()
-    neighbors = None if ours.box_vectors is None else ours.neighbor_list(atoms)
-    slopes = np.asarray(jax.grad(lambda v: potential(atoms, v, None, neighbors))(theta.vector))
+    slopes = np.asarray(ours_at(name)[2].vector)
     rng = np.random.default_rng(0)
     by_attribute: dict = {}
     for i, component in enumerate(theta.layout.components):
@@ -171,6 +172,8 @@ def test_gradient_in_every_attribute_against_finite_differences_of_openmm(name):
     for (section, attribute), members in by_attribute.items():
         if section == "Constraints" or attribute in ("cutoff", "switch_width", "solvent_radius"):
             continue  # no function of these, or OpenMM's force has none
+        # a root of a well depth near zero has no finite difference to speak of
+        members = [j for j in members if attribute != "epsilon" or theta.vector[j] > 1e-3]
         i = max(rng.choice(members, size=min(5, len(members)), replace=False), key=lambda j: abs(slopes[j]))
         step = 1e-5 * max(1.0, abs(float(theta.vector[i])))
         low, high = (reference(ours.to_openmm(theta.vector.at[i].add(sign * step)), positions)[0] for sign in (-1, 1))
@@ -179,29 +182,32 @@ def test_gradient_in_every_attribute_against_finite_differences_of_openmm(name):
 
 
 def test_ties():
-    system, positions, topology, ours = case("peptide in TIP3P-FB")
+    name = "peptide in TIP4P-Ew"
+    system, positions, topology, ours = case(name)
     tied = DiffSystem.from_openmm(system, topology, tie_equal=True)
     assert tied.parameter_layout.size < ours.parameter_layout.size / 10
-    potential, free = tied.to_jax_potential(), ours.to_jax_potential()
     atoms = atoms_of(ours, positions)
-    neighbors = ours.neighbor_list(atoms)
-    theta, all_theta = tied.force_field_parameters, ours.force_field_parameters
-    assert float(potential(atoms, theta)) == pytest.approx(float(free(atoms, all_theta)), rel=1e-12)
-    slopes = jax.grad(lambda t: potential(atoms, t, None, neighbors))(theta)
-    apart = jax.grad(lambda t: free(atoms, t, None, neighbors))(all_theta)
+    theta = tied.force_field_parameters
+    potential = tied.to_jax_potential()
+    energy, slopes = jax.value_and_grad(lambda t: potential(atoms, t, None, tied.neighbor_list(atoms)))(theta)
+    wanted, _, apart = ours_at(name)
+    assert float(energy) == pytest.approx(wanted, rel=1e-12)
     # the slope of a tied charge is the sum of those of the particles that share it
-    charges = np.asarray(all_theta["Electrostatics"]["charge"])
+    charges = np.asarray(ours.force_field_parameters["Electrostatics"]["charge"])
     for value, slope in zip(theta["Electrostatics"]["charge"], slopes["Electrostatics"]["charge"], strict=True):
         members = charges == float(value)
         assert members.any()
-        assert float(slope) == pytest.approx(float(apart["Electrostatics"]["charge"][members].sum()), rel=1e-8)
+        # parts of the energy of a box cancel
+        assert float(slope) == pytest.approx(
+            float(apart["Electrostatics"]["charge"][members].sum()), rel=1e-8, abs=1e-6
+        )
 
 
 def test_parameters_are_named_by_their_atoms():
     *_, ours = case("peptide")
     labels = ours.force_field_parameters.labels
     assert len(set(labels)) == len(labels)
-    assert "Bonds/4:ALA2:C-5:ALA2:O/k" in labels or any(l.startswith("Bonds/") and ":ALA" in l for l in labels)
+    assert any(label.startswith("Bonds/") and ":ALA" in label for label in labels)
     theta = ours.force_field_parameters
     bond = ours.indices("Bonds")[3]
     section = theta.layout.sections["Bonds"]
@@ -234,16 +240,15 @@ def test_exceptions_have_parameters_of_their_own():
     assert abs(float(terms["NonbondedExceptions"])) > 1.0
 
 
-@pytest.mark.parametrize("name", ("peptide in TIP4P-Ew", "Sage ligand with sites"))
+@pytest.mark.parametrize("name", ("peptide in TIP4P-Ew", "peptide"))
 def test_saved_and_loaded(name, tmp_path):
     _, positions, _, ours = case(name)
     ours.save(tmp_path / "frozen.npz")
     again = DiffSystem.load(tmp_path / "frozen.npz")
     assert again.parameter_layout == ours.parameter_layout and again.engine_options == ours.engine_options
     atoms = atoms_of(ours, positions)
-    energies = [float(s.to_jax_potential()(atoms, s.force_field_parameters)) for s in (ours, again)]
-    assert energies[0] == energies[1]
-    np.testing.assert_allclose(reference(again.to_openmm(), positions)[0], reference(ours.to_openmm(), positions)[0])
+    assert float(again.to_jax_potential()(atoms, again.force_field_parameters)) == pytest.approx(ours_at(name)[0])
+    assert reference(again.to_openmm(), positions)[0] == reference(ours.to_openmm(), positions)[0]
 
 
 def test_positions_in_openmms_order_are_refused_where_it_is_another():
@@ -265,6 +270,44 @@ def test_update_of_the_system_it_was_made_from():
     energy = context.getState(getEnergy=True).getPotentialEnergy()._value
     assert energy == pytest.approx(float(ours.to_jax_potential()(atoms_of(ours, positions), moved)), **TOLERANCE)
     ours.update_openmm(system)  # the case is shared
+
+
+def torsions():
+    """Ryckaert-Bellemans torsions as GROMACS files of OPLS have them, and two bond forces, in one System."""
+    rb = openmm.RBTorsionForce()
+    rb.addTorsion(0, 1, 2, 3, 9.28, 12.16, -13.12, -3.06, 26.24, -31.5)
+    rb.addTorsion(3, 1, 0, 2, 1.0, -2.0, 0.5, 0.25, -0.1, 0.3)
+    bonds = [openmm.HarmonicBondForce() for _ in range(2)]
+    bonds[0].addBond(0, 1, 0.15, 2e5)
+    bonds[1].addBond(0, 2, 0.25, 1e4)  # CHARMM keeps Urey-Bradley terms in a force of their own
+    periodic = openmm.PeriodicTorsionForce()
+    periodic.addTorsion(0, 1, 2, 3, 2, 0.3, 5.0)
+    periodic.addTorsion(0, 1, 2, 3, 2, 1.3, 4.0)
+    return simple(rb, *bonds, periodic, nonbonded())
+
+
+def test_ryckaert_bellemans_torsions_and_two_forces_of_a_class(tmp_path):
+    system = torsions()
+    positions = np.random.default_rng(2).normal(scale=0.2, size=(4, 3))
+    ours = DiffSystem.from_openmm(system)
+    theta = ours.force_field_parameters
+    energy, (slope, slopes) = jax.value_and_grad(ours.to_jax_potential(), argnums=(0, 1))(positions, theta)
+    wanted, forces = reference(system, positions)
+    assert float(energy) == pytest.approx(wanted, **TOLERANCE)
+    np.testing.assert_allclose(-slope, forces, rtol=1e-8, atol=1e-10 * np.abs(forces).max())
+    for i, label in enumerate(theta.labels):
+        # the energy is linear in most parameters, and quadratic or cubic in others
+        low, high = (reference(ours.to_openmm(theta.vector.at[i].add(s * 1e-4)), positions)[0] for s in (-1, 1))
+        assert float(slopes.vector[i]) == pytest.approx((high - low) / 2e-4, rel=1e-5, abs=1e-4 * abs(wanted)), label
+    ours.save(tmp_path / "torsions.npz")
+    again = DiffSystem.load(tmp_path / "torsions.npz")
+    moved = theta.vector * 1.1
+    target = again.to_openmm()
+    assert reference(target, positions)[0] == pytest.approx(wanted, rel=1e-12)
+    again.update_openmm(target, moved)
+    assert reference(target, positions)[0] == pytest.approx(
+        float(again.to_jax_potential()(positions, moved)), **TOLERANCE
+    )
 
 
 @pytest.mark.skipif(shutil.which("tleap") is None, reason="needs AmberTools")
@@ -300,9 +343,9 @@ def simple(*forces, n=4, sites=()):
     return system
 
 
-def nonbonded(**settings):
+def nonbonded(n=4, **settings):
     force = openmm.NonbondedForce()
-    for _ in range(4):
+    for _ in range(n):
         force.addParticle(0.1, 0.3, 0.2)
     for name, value in settings.items():
         getattr(force, name)(*(value if isinstance(value, tuple) else (value,)))
@@ -378,20 +421,23 @@ def test_what_contributes_no_energy_is_passed_over():
     ids=lambda site: type(site).__name__,
 )
 def test_every_kind_of_site(site):
-    system = simple(nonbonded(), sites=[(3, site)])
+    force = nonbonded(n=5)
+    for parent in range(3):
+        force.addException(parent, 3, 0, 1, 0)  # the site is within atoms, and the fifth particle sees it
+    system = simple(force, n=5, sites=[(3, site)])
     ours = DiffSystem.from_openmm(system)
-    positions = np.random.default_rng(3).normal(size=(4, 3))
+    positions = np.random.default_rng(3).normal(size=(5, 3))
+    atoms = positions[[0, 1, 2, 4]]
     context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(positions)
     context.computeVirtualSites()
     state = context.getState(getPositions=True, getEnergy=True, getForces=True)
     np.testing.assert_allclose(
-        ours.particle_positions(positions[:3])[3], state.getPositions(asNumpy=True)[3]._value, atol=1e-12
+        ours.particle_positions(atoms)[4], state.getPositions(asNumpy=True)[3]._value, atol=1e-12
     )
-    potential, theta = ours.to_jax_potential(), ours.force_field_parameters
-    assert float(potential(positions[:3], theta)) == pytest.approx(state.getPotentialEnergy()._value, **TOLERANCE)
-    np.testing.assert_allclose(
-        -jax.grad(potential)(positions[:3], theta), state.getForces(asNumpy=True)._value[:3], rtol=1e-8, atol=1e-8
-    )
-    slopes = jax.grad(lambda t: potential(positions[:3], t))(theta)
-    assert np.isfinite(slopes.vector).all() and np.abs(slopes.vector).max() > 0
+    theta = ours.force_field_parameters
+    energy, (slope, slopes) = jax.value_and_grad(ours.to_jax_potential(), argnums=(0, 1))(atoms, theta)
+    assert float(energy) == pytest.approx(state.getPotentialEnergy()._value, **TOLERANCE)
+    np.testing.assert_allclose(-slope, state.getForces(asNumpy=True)._value[[0, 1, 2, 4]], rtol=1e-8, atol=1e-8)
+    places = np.array([c.section == "VirtualSites" for c in theta.layout.components])
+    assert np.isfinite(slopes.vector).all() and np.abs(slopes.vector)[places].max() > 0

@@ -66,6 +66,7 @@ CASES = {
     "triclinic TIP3P": partial(_box, partial(boxes.water, "tip3p.offxml", 2.0, True)),
     "ff14SB dipeptide": partial(_box, boxes.protein),
     "ligand with sites in water": partial(_box, partial(boxes.ligand, SITE_MOLECULE, (SAGE, VIRTUAL_SITES), edge=2.2)),
+    "ligand in water": partial(_box, LIGAND),
     "reaction field": partial(
         _box,
         LIGAND,

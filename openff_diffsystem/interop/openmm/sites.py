@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
+from openff_diffsystem.interop.openmm.forces import Terms
 from openff_diffsystem.potentials.virtual_sites import local_frame
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
 
@@ -78,3 +79,23 @@ def _in_frame(particle: int, atoms: tuple[int, ...], site: Any) -> Site:
         f"virtual site {particle} has a local frame that is none of {', '.join(SITE_TYPES)}: origin, x and y weights "
         f"{', '.join(str(weights.tolist()) for weights in found)}"
     )
+
+
+def read_sites(system: Any, particles: np.ndarray, is_site: np.ndarray) -> Terms:
+    """The virtual sites of a System; ``is_site`` says of each particle whether it is one.
+
+    Raises
+    ------
+    UnsupportedForceError
+        If one cannot be represented, or depends on another one.
+    """
+    sites = [read_site(i, system.getVirtualSite(i)) for i in particles.tolist()]
+    orientation = np.full((len(sites), 4), NO_ATOM, dtype=np.int64)
+    for row, (particle, site) in enumerate(zip(particles.tolist(), sites, strict=True)):
+        nested = [atom for atom in site.atoms if is_site[atom]]
+        if nested:
+            raise UnsupportedForceError(f"virtual site {particle} depends on another one, {nested[0]}")
+        orientation[row, : len(site.atoms)] = site.atoms
+    values = np.array([site.parameters for site in sites])
+    types = np.array([site.type for site in sites], dtype=np.int32)
+    return Terms(("distance", "outOfPlaneAngle", "inPlaneAngle"), orientation, values, {"type": types})

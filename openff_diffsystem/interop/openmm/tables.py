@@ -11,6 +11,7 @@ import numpy as np
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.forms import form_of
 from openff_diffsystem.interactions import counted_terms
+from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
 from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Tables:
         Length (nm); length and k; angle and k.
     torsions
         Proper and improper ones: periodicity, phase, k.
+    rb_torsions
+        c0 to c5.
     particles
         ``(n_particles, 0)`` indices; charge (e), sigma (nm), epsilon (kJ/mol).
     exceptions
@@ -69,6 +72,7 @@ class Tables:
     bonds: Table | None
     angles: Table | None
     torsions: Table | None
+    rb_torsions: Table | None
     particles: Table | None
     exceptions: Table | None
     born: Table | None
@@ -104,7 +108,7 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
     if system.masses is None:
         raise UnsupportedInputError("the system holds no masses: it was saved without; set system.masses, in dalton")
     for section in system.sections:
-        if form_of(section) is not None:
+        if form_of(section) not in (None, RYCKAERT_BELLEMANS):
             raise UnsupportedForceFieldError(f"OpenMM has no force for {section}, a functional form of your own")
     values: dict[str, np.ndarray] = {s: np.asarray(parameters[s]) for s in system.sections}
     order = system.openmm_particles
@@ -141,6 +145,7 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
         bonds=terms("Bonds", 1, 0),
         angles=terms("Angles", 1, 0),
         torsions=_torsions(system, values, places),
+        rb_torsions=terms(RYCKAERT_BELLEMANS.section, *range(6)),
         particles=per_particle(charge, sigma, epsilon) if nonbonded else None,
         exceptions=exceptions if nonbonded else None,
         born=per_particle(charge, *values["GBSA"].T) if "GBSA" in values else None,

@@ -68,6 +68,7 @@ def to_openmm(
         result.addForce(_nonbonded(self, parameters, found, ewald_tolerance))
     for force, method, table in (
         (openmm.PeriodicTorsionForce, "addTorsion", found.torsions),
+        (openmm.RBTorsionForce, "addTorsion", found.rb_torsions),
         (openmm.HarmonicAngleForce, "addAngle", found.angles),
         (openmm.HarmonicBondForce, "addBond", found.bonds),
     ):

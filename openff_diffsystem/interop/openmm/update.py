@@ -74,6 +74,7 @@ def update_openmm(
     changed = []
     for name, get, put, table in (
         ("PeriodicTorsionForce", "getTorsionParameters", "setTorsionParameters", found.torsions),
+        ("RBTorsionForce", "getTorsionParameters", "setTorsionParameters", found.rb_torsions),
         ("HarmonicAngleForce", "getAngleParameters", "setAngleParameters", found.angles),
         ("HarmonicBondForce", "getBondParameters", "setBondParameters", found.bonds),
         ("NonbondedForce", "getExceptionParameters", "setExceptionParameters", found.exceptions),
@@ -139,7 +140,7 @@ def _set_terms(name: str, present: list[Any], put: Any, table: Table) -> None:
     """
     width = table.particles.shape[1]
     particles = np.array([row[:width] for row in present], dtype=np.int64).reshape(-1, width)
-    extra = width == 4  # one set of four atoms can have several torsions, told apart by periodicity
+    extra = name == "PeriodicTorsionForce"  # one set of four atoms can have several torsions, told apart by periodicity
     periodicities = np.array([row[4] for row in present], dtype=np.int64) if extra else None
     order = _order(name, particles, periodicities, table.particles, table.values[0] if extra else None)
     for i, (atoms, values) in enumerate(
