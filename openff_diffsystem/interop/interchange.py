@@ -67,9 +67,12 @@ def to_interchange(self: DiffSystem, theta: Any = None, *, interchange: Any = No
         raise ParameterMismatchError(
             f"the Interchange has {result.topology.n_atoms} atoms, this system has {self.n_atoms}"
         )
+    _check_terms(self, result)
     parameters = host_parameters(self, theta)
     sites = _site_rows(self, result)
     for section, collection in result.collections.items():
+        if section not in self.sections:
+            continue
         if section == "Electrostatics":
             _give_charges(collection, np.asarray(parameters[section])[:, 0], sites, self.n_atoms)
         elif section in _VALENCE:
@@ -86,6 +89,18 @@ def to_interchange(self: DiffSystem, theta: Any = None, *, interchange: Any = No
     return result
 
 
+def _check_terms(system: DiffSystem, interchange: Any) -> None:
+    theirs = {section: len(collection.key_map) for section, collection in interchange.collections.items()}
+    ours = {section: len(indices) for section, indices in system.term_indices.items()}
+    # of charges there can be several contributions to an atom
+    for section in sorted((theirs.keys() | ours.keys()) - {"Electrostatics"}):
+        if theirs.get(section, 0) != ours.get(section, 0):
+            raise ParameterMismatchError(
+                f"the Interchange has {theirs.get(section, 0)} terms in {section}, this system has "
+                f"{ours.get(section, 0)}"
+            )
+
+
 def _quantity(value: Any, unit: str) -> Any:
     from openff.toolkit import Quantity
 
@@ -100,7 +115,7 @@ def _terms(system: DiffSystem, section: str) -> Callable[[Any], int]:
         return atoms if section == "ImproperTorsions" else min(atoms, atoms[::-1])
 
     rows: dict[tuple[int, ...], list[int]] = {}
-    for row, atoms in enumerate(system.term_indices[section].tolist() if section in system.sections else []):
+    for row, atoms in enumerate(system.term_indices[section].tolist()):
         rows.setdefault(canonical(tuple(atoms)), []).append(row)
 
     def find(key: Any) -> int:
@@ -135,27 +150,29 @@ def _give(collection: Any, section: str, parameters: SystemParameters, row_of: C
     """Give every term of a collection its numbers; terms that shared a potential and still agree go on sharing one."""
     from openff.interchange.components.potentials import Potential
 
-    if not collection.key_map:
-        return
-    columns = parameters.layout.sections[section].columns if section in parameters.layout.sections else ()
-    values = np.asarray(parameters[section]).tolist() if columns else []
+    columns = parameters.layout.sections[section].columns
+    values = np.asarray(parameters[section]).tolist()
     shared: dict[Any, dict[tuple[float, ...], Any]] = {}
     key_map, potentials = {}, {}
     for topology_key, old in collection.key_map.items():
-        numbers = tuple(values[row_of(topology_key)]) if values else ()
+        numbers = tuple(values[row_of(topology_key)])
         variants = shared.setdefault(old, {})
         if numbers not in variants:
             new = old.model_copy(update={"id": f"{old.id} ({len(variants) + 1})"}) if variants else old
             had = collection.potentials[old].parameters
-            had = had | {c: from_md(x, had[c]) for c, x in zip(columns, numbers, strict=True) if had.get(c) is not None}
-            potentials[new] = Potential(parameters=had)
+            given = {c: from_md(x, had[c]) for c, x in zip(columns, numbers, strict=True) if had.get(c) is not None}
+            potentials[new] = Potential(parameters={name: value for name, value in had.items() if value is not None})
+            potentials[new].parameters.update(had | given)  # sites have angles that are None, which no Potential takes
             variants[numbers] = new
         key_map[topology_key] = variants[numbers]
-    if values and len(key_map) != len(values):
-        raise ParameterMismatchError(
-            f"the Interchange has {len(key_map)} terms in {section}, this system has {len(values)}"
-        )
-    collection.key_map, collection.potentials = key_map, potentials
+    _fill(collection, key_map, potentials)
+
+
+def _fill(collection: Any, key_map: dict[Any, Any], potentials: dict[Any, Any]) -> None:
+    # in place: pydantic would validate what is assigned as if it came from JSON
+    for present, new in ((collection.key_map, key_map), (collection.potentials, potentials)):
+        present.clear()
+        present.update(new)
 
 
 def _give_charges(collection: Any, charges: np.ndarray, sites: dict[Any, int], n_atoms: int) -> None:
@@ -168,7 +185,14 @@ def _give_charges(collection: Any, charges: np.ndarray, sites: dict[Any, int], n
     potentials: dict[Any, Any] = {}
 
     def add(topology_key: Any, value: float, handler: str, parameter: str, content: Any) -> None:
-        key = PotentialKey(id=f"{parameter} {value!r}", associated_handler=handler)
+        key = PotentialKey(
+            id=f"{parameter} {value!r}",
+            associated_handler=handler,
+            mult=None,
+            bond_order=None,
+            virtual_site_type=None,
+            cosmetic_attributes={},
+        )
         if key not in potentials:
             potentials[key] = Potential(parameters={parameter: _quantity(content, "elementary_charge")})
         key_map[topology_key] = key
@@ -191,7 +215,7 @@ def _give_charges(collection: Any, charges: np.ndarray, sites: dict[Any, int], n
         increments = np.zeros(len(key.orientation_atom_indices))
         increments[0] = -charge
         add(key, charge, f"Electrostatics{len(increments)}", "charge_increments", increments)
-    collection.key_map, collection.potentials = key_map, potentials
+    _fill(collection, key_map, potentials)
     collection._charges_cached = False  # of a copied Interchange that was exported before
 
 
