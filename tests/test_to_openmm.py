@@ -42,12 +42,10 @@ def _vacuum(*force_field):
     return ForceField(*force_field), topology, molecule.conformers[0].m_as("nanometer"), [molecule]
 
 
-def _box(make, *, vdw="cutoff", coulomb=None):
+def _box(make, *, vdw="cutoff"):
     box = make()
     force_field = box.load()
     force_field["vdW"].periodic_method = vdw
-    if coulomb:
-        force_field["Electrostatics"].periodic_potential = coulomb
     return force_field, box.topology, box.positions, list(box.preset)
 
 
@@ -67,13 +65,7 @@ CASES = {
     "ff14SB dipeptide": partial(_box, boxes.protein),
     "ligand with sites in water": partial(_box, partial(boxes.ligand, SITE_MOLECULE, (SAGE, VIRTUAL_SITES), edge=2.2)),
     "ligand in water": partial(_box, LIGAND),
-    "reaction field": partial(
-        _box,
-        LIGAND,
-        coulomb="charge1*charge2/(4*pi*epsilon0)*(1/r + k_rf*r^2 - c_rf); "
-        "k_rf=(cutoff^(-3))*(78.5-1)/(2*78.5+1); c_rf=cutoff^(-1)*(3*78.5)/(2*78.5+1)",
-    ),
-    "LJPME": partial(_box, LIGAND, vdw="Ewald3D"),
+    "LJPME": partial(_box, partial(boxes.ligand, "CCO", edge=2.1), vdw="Ewald3D"),
 }
 PERTURBED = ("ligand", "ligand with sites", "OBC2", "HCT", "TIP5P", "LJPME")
 
@@ -179,6 +171,15 @@ def test_forces_that_constraints_replace_are_written_on_request():
 def test_an_interchange_taken_over_comes_back():
     force_field, topology, options, _, positions = case("ligand with sites in water")
     interchange = force_field.create_interchange(topology, **options)
+    system = DiffSystem.from_interchange(interchange)
+    assert_same(system.to_openmm(), interchange.to_openmm(combine_nonbonded_forces=True), positions)
+
+
+def test_reaction_field():
+    """Which no SMIRNOFF file can ask for, but an Interchange can."""
+    force_field, topology, options, _, positions = case("ligand in water")
+    interchange = force_field.create_interchange(topology, **options)
+    interchange["Electrostatics"].periodic_potential = "reaction-field"
     system = DiffSystem.from_interchange(interchange)
     assert_same(system.to_openmm(), interchange.to_openmm(combine_nonbonded_forces=True), positions)
 
