@@ -311,6 +311,7 @@ def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass
             n_atoms=n_atoms,
             born_model=one.born_model,
             surface_area=one.surface_area,
+            weighted_sites=one.weighted_sites,
         )
         for one, system in zip(host, systems, strict=True)
     ]

@@ -16,11 +16,32 @@ if TYPE_CHECKING:
 REACTION_FIELD_DIELECTRIC = 78.3
 """OpenMM's default, which openff-interchange keeps."""
 
-EWALD_TOLERANCE = 1e-4
-"""Of openff-interchange's OpenMM export."""
-
 OPENMM_CUTOFF = 1.0
 """nm, OpenMM's default."""
+
+
+class EngineOptions(NamedTuple):
+    """What OpenMM has to be told and no SMIRNOFF file says; the defaults are what openff-interchange tells it.
+
+    Attributes
+    ----------
+    ewald_tolerance
+        The error tolerance that decides splitting parameter and mesh.
+    reaction_field_dielectric
+        Relative permittivity beyond the cutoff.
+    dispersion_correction
+        Whether Lennard-Jones interactions beyond the cutoff are averaged.
+    mesh_cutoff
+        Where real space ends if Lennard-Jones interactions are on a mesh, nm.
+    constrained_forces
+        Whether bonds and angles that constraints fix always count.
+    """
+
+    ewald_tolerance: float = 1e-4
+    reaction_field_dielectric: float = REACTION_FIELD_DIELECTRIC
+    dispersion_correction: bool = True
+    mesh_cutoff: float = OPENMM_CUTOFF
+    constrained_forces: bool = False
 
 
 class CutoffScheme(NamedTuple):
@@ -38,6 +59,10 @@ class CutoffScheme(NamedTuple):
         Points of the particle mesh along each box vector; ``None`` for the reaction field.
     dispersion_mesh
         Points of the mesh for the attraction between Lennard-Jones particles; ``None`` where that ends at the cutoff.
+    dispersion_correction
+        Whether Lennard-Jones interactions beyond the cutoff are averaged.
+    dielectric
+        Relative permittivity beyond the cutoff of the reaction field.
     """
 
     cutoff: float
@@ -45,6 +70,8 @@ class CutoffScheme(NamedTuple):
     alpha: float | None = None
     mesh: tuple[int, int, int] | None = None
     dispersion_mesh: tuple[int, int, int] | None = None
+    dispersion_correction: bool = True
+    dielectric: float = REACTION_FIELD_DIELECTRIC
 
     def fits(self, other: CutoffScheme) -> bool:
         """Whether a list made for one serves the other: they are equal, but for 5 percent of the points of a mesh."""
@@ -113,7 +140,8 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
     if not cutoffs:
         raise UnsupportedForceFieldError("the force field has no nonbonded section with a cutoff")
     on_mesh, reaction_field = uses_mesh_for_dispersion(system), uses_reaction_field(system)
-    cutoff = OPENMM_CUTOFF if on_mesh else cutoffs.get("vdW", OPENMM_CUTOFF)
+    options = system.engine_options
+    cutoff = options.mesh_cutoff if on_mesh else cutoffs.get("vdW", OPENMM_CUTOFF)
     has_switch = ("vdW", "switch_width") in settings and not on_mesh
     width = float(values.setting("vdW", "switch_width")) if has_switch else 0.0
     if width > cutoff:
@@ -124,10 +152,15 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
                 f"with a reaction field vdW must end at the same cutoff; the cutoffs are {cutoffs}"
                 + (" and vdW asks for Ewald3D" if on_mesh else "")
             )
-        return CutoffScheme(cutoff, cutoff - width)
+        return CutoffScheme(
+            cutoff,
+            cutoff - width,
+            dispersion_correction=options.dispersion_correction,
+            dielectric=options.reaction_field_dielectric,
+        )
     if on_mesh and "Electrostatics" not in system.methods:
         raise UnsupportedForceFieldError("vdW with periodic_method='Ewald3D' needs an Electrostatics section beside it")
     alpha = splitting(cutoff, ewald_tolerance)
     mesh = mesh_points(box_vectors, alpha, ewald_tolerance)
     coarse = mesh_points(box_vectors, alpha, ewald_tolerance, dispersion=True) if on_mesh else None
-    return CutoffScheme(cutoff, cutoff - width, alpha, mesh, coarse)
+    return CutoffScheme(cutoff, cutoff - width, alpha, mesh, coarse, options.dispersion_correction)

@@ -21,6 +21,10 @@ class UnsupportedForceFieldError(DiffSystemError, ValueError):
     """A force field holds a section, attribute or setting that cannot be represented."""
 
 
+class UnsupportedForceError(DiffSystemError, ValueError):
+    """An OpenMM System holds a force, or a force a setting, that cannot be represented."""
+
+
 class DuplicateFormError(DiffSystemError, ValueError):
     """Two functional forms are registered for one section."""
 

@@ -111,6 +111,11 @@ def register_form(form: Form) -> None:
 
     if form.section in SUPPORTED_SECTIONS:
         raise DuplicateFormError(f"{form.section} is one of SMIRNOFF's own sections")
+    add_form(form)
+
+
+def add_form(form: Form) -> None:
+    """:func:`register_form` without a look at SMIRNOFF's own sections, which takes an import of openff-toolkit."""
     if _REGISTERED.setdefault(form.section, form) != form:
         raise DuplicateFormError(f"another functional form is registered for the section {form.section}")
 

@@ -11,6 +11,7 @@ from openff_diffsystem.forms import valence_forms
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
+from openff_diffsystem.site_types import SITE_TYPES
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -38,8 +39,40 @@ def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> P
 
 
 def not_interacting(system: DiffSystem) -> np.ndarray:
-    """Pairs that are excluded or scaled, ``(n, 2)``, int32."""
-    return np.concatenate([system.excluded_pairs, system.pairs_14]).astype(np.int32)
+    """Pairs that are excluded, scaled, or have parameters of their own, ``(n, 2)``, int32."""
+    return np.concatenate([system.excluded_pairs, system.pairs_14, _exceptions(system)]).astype(np.int32)
+
+
+def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str, np.ndarray]:
+    """Which terms count, ``(n_terms,)`` bool, of bonds, angles and registered forms between atoms.
+
+    Those where constraints fix every distance do not, unless asked for.
+    """
+    indices, n = system.term_indices, system.n_particles
+    custom = [form.section for form in valence_forms(indices)]
+    counted: dict[str, np.ndarray] = {
+        section: np.ones(len(indices[section]), dtype=bool)
+        for section in ("Bonds", "Angles", *custom)
+        if section in indices
+    }
+    always = add_constrained_forces or system.engine_options.constrained_forces
+    if always or not len(indices.get("Constraints", ())):
+        return counted
+
+    def numbers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b)
+
+    constrained = numbers(*indices["Constraints"].T)
+    for section in counted:
+        atoms = indices[section].T
+        pairs = [numbers(a, b) for i, a in enumerate(atoms) for b in atoms[i + 1 :]]
+        if pairs:
+            counted[section] = ~np.all(np.isin(pairs, constrained), axis=0)
+    return counted
+
+
+def _exceptions(system: DiffSystem) -> np.ndarray:
+    return system.term_indices.get("NonbondedExceptions", np.empty((0, 2), dtype=np.int32))
 
 
 def _interactions(
@@ -47,33 +80,21 @@ def _interactions(
 ) -> Interactions:
     indices, static = system.term_indices, system.term_static
     custom = [form.section for form in valence_forms(indices)]
-    kept: dict[str, np.ndarray] = {
-        section: np.ones(len(indices[section]), dtype=bool)
-        for section in ("Bonds", "Angles", *custom)
-        if section in indices
-    }
-    if not add_constrained_forces:
-        constrained = {tuple(sorted(pair)) for pair in indices.get("Constraints", np.empty((0, 2))).tolist()}
-        for section, count in kept.items():
-            if constrained:
-                count[:] = [not _all_constrained(atoms, constrained) for atoms in indices[section].tolist()]
+    site_types = static["VirtualSites"]["type"] if "VirtualSites" in static else np.empty(0, dtype=np.int32)
+    listed = ("Bonds", "Angles", *_TORSIONS, *custom, "NonbondedExceptions")
     return Interactions(
-        indices={s: indices[s] for s in ("Bonds", "Angles", *_TORSIONS, *custom) if s in indices},
+        indices={s: indices[s] for s in listed if s in indices},
         periodicity={s: static[s]["periodicity"] for s in _TORSIONS if s in indices},
-        kept=kept,
+        kept=counted_terms(system, add_constrained_forces),
         site_atoms=indices.get("VirtualSites", np.empty((0, 4), dtype=np.int32)),
-        site_types=static["VirtualSites"]["type"] if "VirtualSites" in static else np.empty(0, dtype=np.int32),
+        site_types=site_types,
         pairs=pairs,
         pair_kinds=pair_kinds,
         n_atoms=system.n_atoms,
         born_model=system.methods["GBSA"]["gb_model"] if "GBSA" in system.methods else None,
         surface_area="GBSA" in system.methods and system.methods["GBSA"]["sa_model"] == "ACE",
+        weighted_sites=bool(np.any(site_types >= len(SITE_TYPES))),
     )
-
-
-def _all_constrained(atoms: list[int], constrained: set[tuple[int, ...]]) -> bool:
-    """Whether constraints fix every distance within a bond or angle, and so its energy."""
-    return all((a, b) in constrained for a in atoms for b in atoms if a < b)
 
 
 def _all_pairs(system: DiffSystem) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +102,7 @@ def _all_pairs(system: DiffSystem) -> tuple[np.ndarray, np.ndarray]:
     n = system.n_particles
     kinds = np.full((n, n), FULL, dtype=np.int8)
     kinds[tuple(system.pairs_14.T)] = SCALED_14
-    kinds[tuple(system.excluded_pairs.T)] = PADDING
+    for pairs in (system.excluded_pairs, _exceptions(system)):
+        kinds[tuple(np.sort(pairs, axis=1).T)] = PADDING
     first, second = np.nonzero(np.triu(kinds, k=1))
     return np.stack([first, second], axis=1).astype(np.int32), kinds[first, second]

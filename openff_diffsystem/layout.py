@@ -11,6 +11,7 @@ No jax here: handlers and chemistry read layouts, and importing the plugin must 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,10 +147,13 @@ class Column:
 
 @dataclass(frozen=True)
 class SectionLayout:
-    """One section: its SMIRKS parameters and its columns, by attribute name."""
+    """One section: its SMIRKS parameters and its columns, by attribute name.
+
+    Where parameters belong to no SMIRKS, those of a system that OpenMM made, ids name the atoms.
+    """
 
     tag: str
-    smirks: tuple[str, ...]
+    smirks: tuple[str | None, ...]
     ids: tuple[str | None, ...]
     columns: dict[str, Column]
 
@@ -215,8 +219,8 @@ class ParameterLayout:
         """
         shared = {}
         for section in self.sections.values():
-            names = [i or s for i, s in zip(section.ids, section.smirks, strict=True)]
-            shared[section.tag] = {name for name in names if names.count(name) > 1}
+            names = Counter(i or s for i, s in zip(section.ids, section.smirks, strict=True))
+            shared[section.tag] = {name for name, count in names.items() if count > 1}
         labels = []
         for c in self.components:
             name = (c.id or c.smirks) if c.row is not None else ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from openff_diffsystem import compiled
 from openff_diffsystem.configuration import as_box_vectors, as_positions
-from openff_diffsystem.cutoffs import EWALD_TOLERANCE, cutoff_scheme, uses_mesh_for_dispersion, uses_reaction_field
+from openff_diffsystem.cutoffs import cutoff_scheme, uses_mesh_for_dispersion, uses_reaction_field
 from openff_diffsystem.exceptions import PositionsError, StaleNeighborListError, UnsupportedInputError
 from openff_diffsystem.neighbors import NeighborList, check_box, check_finite
 
@@ -52,7 +52,7 @@ class Potential:
     def _arguments(self, positions: Any, theta: Any, box_vectors: Any) -> tuple[jax.Array, compiled.Theta, Any]:
         system = self._system
         return (
-            as_positions(positions, system.n_atoms, system.n_particles),
+            as_positions(positions, system.n_atoms, system.n_positions),
             system.as_theta(theta),
             as_box_vectors(system.box_vectors if box_vectors is None else box_vectors),
         )
@@ -107,7 +107,8 @@ class Potential:
         if given is not None:
             self._check_list(given)
         elif self._latest is not None:
-            wanted = cutoff_scheme(self._system, vector, np.asarray(box), EWALD_TOLERANCE)
+            tolerance = self._system.engine_options.ewald_tolerance
+            wanted = cutoff_scheme(self._system, vector, np.asarray(box), tolerance)
             neighbors = self._latest if self._latest.scheme.fits(wanted) else None
         if neighbors is not None:
             model = self._system.model(True, self._add_constrained_forces)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.assignment import Assignment
+from openff_diffsystem.cutoffs import EngineOptions
 from openff_diffsystem.exceptions import CorruptFileError
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.parameters import ForceFieldParameters
@@ -38,6 +39,7 @@ def save_system(system: DiffSystem, path: str | os.PathLike[str]) -> None:
         "molecules": system.molecules,
         "n_atoms": system.n_atoms,
         "n_particles": system.n_particles,
+        "engine_options": system.engine_options._asdict(),
     }
     order = system.system_layout.particle_order
     arrays: dict[str, Any] = {
@@ -48,6 +50,8 @@ def save_system(system: DiffSystem, path: str | os.PathLike[str]) -> None:
         "particle_order": None if order is None else order.array,
         "positions": system.positions,
         "box_vectors": system.box_vectors,
+        "masses": system.masses,
+        "openmm_particles": system.openmm_particles,
     }
     for f in dataclasses.fields(Assignment):
         arrays[f"assignment/{f.name}"] = getattr(system.assignment_map, f.name)
@@ -119,6 +123,9 @@ def _restore(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DiffSyste
         box_vectors=arrays.get("box_vectors"),
         methods=header["methods"],
         molecules=tuple((smiles, copies) for smiles, copies in header["molecules"]),
+        masses=arrays.get("masses"),
+        engine_options=EngineOptions(**header["engine_options"]),
+        openmm_particles=arrays.get("openmm_particles"),
     )
 
 

@@ -16,10 +16,12 @@ from openff_diffsystem import compiled
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.compiled import Model
 from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
-from openff_diffsystem.cutoffs import EWALD_TOLERANCE, cutoff_scheme
+from openff_diffsystem.cutoffs import EngineOptions, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
 from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
+from openff_diffsystem.interop.interchange import to_interchange
+from openff_diffsystem.interop.openmm import to_openmm, update_openmm
 from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
 from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters, as_vector
@@ -32,6 +34,7 @@ from openff_diffsystem.units import nanometers
 if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
     from openff_diffsystem.chemistry.build import Assembled
+    from openff_diffsystem.chemistry.origin import Origin
     from openff_diffsystem.interop.torch import TorchPotential
     from openff_diffsystem.interop.vjp import EnergyGradients
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 class DiffSystem:
     """A force field applied to a topology: indices and weights, once, and pure functions of arrays from then on.
 
-    Make one with :meth:`from_smirnoff` or :meth:`from_interchange`.
+    Make one with :meth:`from_smirnoff`, :meth:`from_interchange` or :meth:`from_openmm`.
 
     Attributes
     ----------
@@ -65,6 +68,15 @@ class DiffSystem:
         ``methods["vdW"]["periodic_method"]``.
     molecules
         Mapped SMILES and number of copies of each unique molecule.
+    masses
+        ``(n_atoms,)``, dalton.
+    engine_options
+        What OpenMM has to be told and no force field says.
+    openmm_particles
+        ``(n_particles,)``: index of each particle in the OpenMM System that this system was made from, where
+        virtual sites stand between the atoms there; ``None`` otherwise.
+    origin
+        What the system was made from, for :meth:`to_interchange`; not saved.
     """
 
     force_field_parameters: ForceFieldParameters
@@ -80,6 +92,10 @@ class DiffSystem:
     box_vectors: np.ndarray | None = None
     methods: dict[str, dict[str, str]] = field(default_factory=dict)
     molecules: tuple[tuple[str, int], ...] = ()
+    masses: np.ndarray | None = None
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
+    openmm_particles: np.ndarray | None = None
+    origin: Origin | None = field(default=None, repr=False)
     _models: dict[tuple[bool, bool], Model] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -123,7 +139,9 @@ class DiffSystem:
             If a term or an atom gets no parameter; the message names the atoms.
         """
         from openff_diffsystem.chemistry.build import Options, assemble
+        from openff_diffsystem.chemistry.copies import masses_of_species
         from openff_diffsystem.chemistry.methods import methods_of_handlers
+        from openff_diffsystem.chemistry.origin import SmirnoffOrigin
 
         theta = ForceFieldParameters.from_force_field(force_field)
         handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
@@ -141,6 +159,8 @@ class DiffSystem:
             positions=_first_conformers(topology) if positions is None else positions,
             methods=methods_of_handlers(handlers),
             molecules=tuple((s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species),
+            masses=masses_of_species(assembled.species, assembled.n_atoms),
+            origin=SmirnoffOrigin(force_field, topology, partial_bond_orders_from_molecules),
         )
 
     @classmethod
@@ -164,6 +184,7 @@ class DiffSystem:
         """
         from openff_diffsystem.chemistry.from_interchange import assemble_interchange
         from openff_diffsystem.chemistry.methods import methods_of_interchange
+        from openff_diffsystem.chemistry.origin import InterchangeOrigin
 
         layout, values, assembled = assemble_interchange(interchange, force_field)
         return cls._from_assembled(
@@ -173,7 +194,48 @@ class DiffSystem:
             positions=interchange.positions,
             methods=methods_of_interchange(interchange),
             molecules=tuple((m.to_smiles(mapped=True), 1) for m in interchange.topology.molecules),
+            masses=np.array([atom.mass.m_as("dalton") for atom in interchange.topology.atoms]),
+            origin=InterchangeOrigin(interchange),
         )
+
+    @classmethod
+    def from_openmm(
+        cls, openmm_system: Any, topology: Any = None, *, positions: Any = None, tie_equal: bool = False
+    ) -> DiffSystem:
+        """Take over an OpenMM System of standard forces, whoever made it, with its energies.
+
+        Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
+        periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,
+        epsilon) for pairs with parameters of their own, ``Constraints``, ``VirtualSites``, ``GBSA``. Terms that are
+        there count, whether constraints fix them or not. It is periodic if the System is.
+
+        Parameters
+        ----------
+        openmm_system
+            ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, NonbondedForce (NoCutoff,
+            CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual sites. Thermostats, barostats
+            and CMMotionRemover are passed over.
+        topology
+            ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
+        positions
+            Of the atoms or of all particles, in OpenMM's order, a ``Quantity`` or nm.
+        tie_equal
+            Whether terms of a section with equal parameters share one row of theta.
+
+        Notes
+        -----
+        Where virtual sites stand between atoms, as in OpenMM's own water models, particles are numbered anew, atoms
+        first; ``openmm_particles`` has their OpenMM indices, and :meth:`to_openmm` goes back to them. Give
+        potentials the positions of the atoms then.
+
+        Raises
+        ------
+        UnsupportedForceError
+            If a force, a virtual site or a setting cannot be represented; the message names it.
+        """
+        from openff_diffsystem.interop.openmm.from_openmm import from_openmm
+
+        return from_openmm(cls, openmm_system, topology, positions=positions, tie_equal=tie_equal)
 
     @classmethod
     def _from_assembled(
@@ -184,6 +246,8 @@ class DiffSystem:
         positions: Any,
         methods: dict[str, dict[str, str]],
         molecules: tuple,
+        masses: np.ndarray,
+        origin: Origin,
     ) -> DiffSystem:
         order = assembled.particle_order
         layout = SystemLayout(
@@ -205,6 +269,8 @@ class DiffSystem:
             box_vectors=host_box_vectors(box),
             methods=methods,
             molecules=molecules,
+            masses=masses,
+            origin=origin,
         )
 
     @property
@@ -216,6 +282,11 @@ class DiffSystem:
     def sections(self) -> tuple[str, ...]:
         """The sections that have terms in this system."""
         return tuple(self.system_layout.sections)
+
+    @property
+    def n_positions(self) -> int:
+        """How many positions may be given besides ``n_atoms``: all particles, unless OpenMM numbers them otherwise."""
+        return self.n_particles if self.openmm_particles is None else self.n_atoms
 
     def parameterize(self, theta: Any = None) -> SystemParameters:
         """Apply the assignments: force-field parameters to system parameters.
@@ -409,7 +480,7 @@ class DiffSystem:
         theta: Any = None,
         *,
         skin: float = 0.1,
-        ewald_tolerance: float = EWALD_TOLERANCE,
+        ewald_tolerance: float | None = None,
         like: NeighborList | None = None,
     ) -> NeighborList:
         """Who is near whom in a configuration, for the potential of a periodic system.
@@ -425,7 +496,8 @@ class DiffSystem:
         skin
             How much further than the cutoff the list reaches, nm. It is valid until something moves by half of that.
         ewald_tolerance
-            OpenMM's error tolerance, which decides splitting parameter and mesh.
+            OpenMM's error tolerance, which decides splitting parameter and mesh; by default that of
+            ``engine_options``.
         like
             A list whose mesh, and if possible shape, the new one takes over, so that compiled code can be used again.
 
@@ -441,7 +513,8 @@ class DiffSystem:
         box = as_box_vectors(self.box_vectors if box_vectors is None else box_vectors)
         if box is None:
             raise BoxError("the system has no box; pass box_vectors")
-        scheme = cutoff_scheme(self, theta, np.asarray(box), ewald_tolerance) if like is None else like.scheme
+        tolerance = self.engine_options.ewald_tolerance if ewald_tolerance is None else ewald_tolerance
+        scheme = cutoff_scheme(self, theta, np.asarray(box), tolerance) if like is None else like.scheme
         return build_neighbor_list(
             np.asarray(self.particle_positions(positions, theta)),
             np.asarray(box),
@@ -475,10 +548,13 @@ class DiffSystem:
         return potential.by_section(self._own(positions), self.as_theta(theta), box_vectors, neighbors)
 
     evaluate_frames = evaluate_frames
+    to_openmm = to_openmm
+    update_openmm = update_openmm
+    to_interchange = to_interchange
 
     def particle_positions(self, positions: Any = None, theta: Any = None) -> jax.Array:
         """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
-        given = as_positions(self._own(positions), self.n_atoms, self.n_particles)
+        given = as_positions(self._own(positions), self.n_atoms, self.n_positions)
         return compiled.complete(self.model(True), given, self.as_theta(theta))
 
     def model(self, periodic: bool, add_constrained_forces: bool = False) -> Model:
@@ -576,8 +652,8 @@ class DiffSystem:
         return {k: v for k, v in self.__dict__.items() if k not in cached} | {"_models": {}}
 
     def __repr__(self) -> str:
-        n_molecules = sum(copies for _, copies in self.molecules)
-        return f"DiffSystem({n_molecules} molecules, {self.n_particles} particles, {self.system_layout!r})"
+        molecules = f"{sum(copies for _, copies in self.molecules)} molecules, " if self.molecules else ""
+        return f"DiffSystem({molecules}{self.n_particles} particles, {self.system_layout!r})"
 
 
 def _first_conformers(topology: Any) -> np.ndarray | None:

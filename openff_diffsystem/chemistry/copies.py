@@ -60,6 +60,15 @@ def unique_species(topology: Any) -> list[Species]:
     ]
 
 
+def masses_of_species(species: list[Species], n_atoms: int) -> np.ndarray:
+    """Masses of all atoms of the topology, ``(n_atoms,)``, dalton."""
+    masses = np.empty(n_atoms)
+    for one in species:
+        mine = np.array([atom.mass.m_as("dalton") for atom in one.prepared.molecule.atoms])
+        masses[one.starts[:, None] + np.arange(len(mine))] = mine
+    return masses
+
+
 def isomorphic_predecessors(species: list[Species]) -> list[tuple[int, np.ndarray] | None]:
     """For each species the earlier one that is the same molecule in another atom order, with the atom map.
 

@@ -31,7 +31,7 @@ from openff_diffsystem.units import md_unit, to_md
 
 _HARMONIC = {"Bonds": ("k", "length"), "Angles": ("k", "angle")}
 _TORSIONS = ("ProperTorsions", "ImproperTorsions")
-_SETTINGS = {
+SETTINGS = {
     "vdW": {"scale14": "scale_14", "cutoff": "cutoff", "switch_width": "switch_width"},
     "Electrostatics": {"scale14": "scale_14", "cutoff": "cutoff"},
     "GBSA": {
@@ -132,7 +132,7 @@ def read_terms(interchange: Any, sources: Sources) -> tuple[dict[str, Terms], in
     ]
     if unknown:
         raise UnsupportedForceFieldError(f"cannot represent the collection(s) {', '.join(unknown)}")
-    sites = _sites(interchange)
+    sites = sites_of(interchange)
     terms: dict[str, Terms] = {}
     for section, collection in interchange.collections.items():
         if section in _HARMONIC:
@@ -149,7 +149,7 @@ def read_terms(interchange: Any, sources: Sources) -> tuple[dict[str, Terms], in
             terms[section] = _gbsa(interchange, collection, sources)
         elif section == "VirtualSites":
             terms[section] = _virtual_sites(collection, sites, sources)
-    for section, names in _SETTINGS.items():
+    for section, names in SETTINGS.items():
         if section in interchange.collections:
             for ours, theirs in names.items():
                 sources.position(section, None, ours, _plain(getattr(interchange.collections[section], theirs)))
@@ -231,7 +231,7 @@ def _constraints(collection: Any, sources: Sources) -> Terms:
     return Terms(("distance",), index_array([key.atom_indices for key in collection.key_map], 2), rows)
 
 
-def _sites(interchange: Any) -> list[Any]:
+def sites_of(interchange: Any) -> list[Any]:
     """Keys of the virtual sites, molecule by molecule, the order of the OpenMM export."""
     collection = interchange.collections.get("VirtualSites")
     if collection is None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.cutoffs import REACTION_FIELD_DIELECTRIC, CutoffScheme
+from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
 from openff_diffsystem.potentials.ewald_series import erf_over_r, screened_dispersion
 from openff_diffsystem.potentials.pairs import CLOSEST
@@ -100,7 +100,7 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
     inverse = jax.lax.rsqrt(r2)
     inverse2 = inverse * inverse
     if scheme.alpha is None:
-        epsilon = REACTION_FIELD_DIELECTRIC
+        epsilon = scheme.dielectric
         k = (epsilon - 1.0) / (2.0 * epsilon + 1.0) / scheme.cutoff**3
         coulomb = inverse + k * r2 - 3.0 * epsilon / (2.0 * epsilon + 1.0) / scheme.cutoff
         slope = -0.5 * inverse * inverse2 + k

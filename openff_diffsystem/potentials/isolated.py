@@ -13,7 +13,14 @@ from openff_diffsystem.forms import pair_forms, valence_forms
 from openff_diffsystem.potentials import bonded
 from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
 from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
-from openff_diffsystem.potentials.pairs import PADDING, coulomb, lennard_jones, scales, squared_distances
+from openff_diffsystem.potentials.pairs import (
+    PADDING,
+    coulomb,
+    lennard_jones,
+    pair_terms,
+    scales,
+    squared_distances,
+)
 from openff_diffsystem.potentials.virtual_sites import place_sites
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -21,7 +28,7 @@ from openff_diffsystem.system_parameters import SystemParameters
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "pair_kinds"],
-    meta_fields=["n_atoms", "born_model", "surface_area"],
+    meta_fields=["n_atoms", "born_model", "surface_area", "weighted_sites"],
 )
 @dataclass
 class Interactions:
@@ -43,6 +50,8 @@ class Interactions:
         Number of atoms.
     born_model, surface_area
         Generalised Born model, if the solvent is implicit, and whether it comes with a surface-area term. Static.
+    weighted_sites
+        Whether some virtual sites are weighted sums of their atoms. Static.
     """
 
     indices: dict[str, Any]
@@ -55,6 +64,7 @@ class Interactions:
     n_atoms: int
     born_model: str | None = None
     surface_area: bool = False
+    weighted_sites: bool = False
 
 
 def complete_positions(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
@@ -62,7 +72,8 @@ def complete_positions(interactions: Interactions, positions: jax.Array, paramet
     atoms = positions[: interactions.n_atoms]
     if not len(interactions.site_types):
         return atoms
-    sites = place_sites(atoms, interactions.site_atoms, interactions.site_types, parameters["VirtualSites"])
+    where, types = interactions.site_atoms, interactions.site_types
+    sites = place_sites(atoms, where, types, parameters["VirtualSites"], weighted=interactions.weighted_sites)
     return jnp.concatenate([atoms, sites])
 
 
@@ -93,6 +104,8 @@ def term_energies(
     energies |= _torsion_energies(interactions.periodicity, corners, sections)
     if "vdW" in sections or "Electrostatics" in sections or pair_forms(sections):
         energies |= _pair_energies(interactions, positions, parameters, sections)
+    if "NonbondedExceptions" in corners:
+        energies["NonbondedExceptions"] = pair_terms(corners["NonbondedExceptions"], sections["NonbondedExceptions"])
     if interactions.born_model is not None:
         energies["GBSA"] = _solvation(interactions, positions, parameters, sections)
     return energies

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.potentials.geometry import Vector, difference, dot
+from openff_diffsystem.potentials.geometry import Vector, columns, difference, dot
 from openff_diffsystem.units import COULOMB
 
 PADDING, FULL, SCALED_14 = 0, 1, 2
@@ -77,3 +77,27 @@ def coulomb(r2: jax.Array, charges: list[jax.Array]) -> jax.Array:
         ``(n_pairs, 1)``, kJ/mol.
     """
     return COULOMB * charges[0] * charges[1] * jax.lax.rsqrt(r2)
+
+
+def pair_terms(corners: list[Vector], parameters: jax.Array) -> jax.Array:
+    """Coulomb and Lennard-Jones energy of pairs with parameters of their own, not products of those of particles.
+
+    Parameters
+    ----------
+    corners
+        Positions of both particles, components ``(n_pairs, 1)``, nm.
+    parameters
+        ``(n_pairs, 3)``: charge product (e2), sigma (nm), epsilon (kJ/mol).
+
+    Returns
+    -------
+    jax.Array
+        ``(n_pairs, 1)``, kJ/mol.
+    """
+    charge_product, sigma, epsilon = columns(parameters)
+    displacement = difference(corners[1], corners[0])
+    r2 = dot(displacement, displacement)
+    # a particle with itself fills up arrays, with parameters that are zero
+    r2 = jnp.where(r2 > 0, r2, 1.0)
+    x6 = (sigma**2 / r2) ** 3
+    return COULOMB * charge_product * jax.lax.rsqrt(r2) + 4.0 * epsilon * (x6 * x6 - x6)

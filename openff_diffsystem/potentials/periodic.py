@@ -144,6 +144,8 @@ def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, ne
     """Lennard-Jones interactions beyond the cutoff: on a mesh, or averaged."""
     scheme, box_vectors = neighbors.scheme, particles.box_vectors
     if scheme.alpha is None or scheme.dispersion_mesh is None:
+        if not scheme.dispersion_correction:
+            return jnp.zeros((), particles.sizes.dtype)
         volume = jnp.abs(jnp.linalg.det(box_vectors))
         return long_range_correction(
             particles.root_epsilons, particles.sizes, volume, scheme.cutoff, scheme.switch_distance

@@ -2,7 +2,8 @@
 
 The local frames are those of the SMIRNOFF specification ("VirtualSites") as openff-interchange hands
 them to OpenMM's ``LocalCoordinatesSite``: the origin is the parent atom, x points along the weighted
-sum of the orientation atoms, z is normal to x and the y direction.
+sum of the orientation atoms, z is normal to x and the y direction. Weighted sums of atoms are OpenMM's
+``TwoParticleAverageSite``, ``ThreeParticleAverageSite`` and ``OutOfPlaneSite``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.potentials.geometry import safe_sqrt
-from openff_diffsystem.site_types import SITE_TYPES
+from openff_diffsystem.site_types import SITE_TYPES, WEIGHTED_SITE_TYPES
 
 _X_WEIGHTS = {
     "BondCharge": (-1.0, 1.0, 0.0, 0.0),
@@ -39,7 +40,9 @@ _Y = np.array([_Y_WEIGHTS[name] for name in SITE_TYPES])
 _SIGN = np.array([_IN_PLANE_SIGN[name] for name in SITE_TYPES])
 
 
-def place_sites(positions: jax.Array, atoms: jax.Array, types: jax.Array, parameters: jax.Array) -> jax.Array:
+def place_sites(
+    positions: jax.Array, atoms: jax.Array, types: jax.Array, parameters: jax.Array, *, weighted: bool = False
+) -> jax.Array:
     """Positions of virtual sites.
 
     Parameters
@@ -49,17 +52,38 @@ def place_sites(positions: jax.Array, atoms: jax.Array, types: jax.Array, parame
     atoms
         ``(n_sites, 4)``, int32: orientation atoms, the parent first; -1 where a type has fewer.
     types
-        ``(n_sites,)``, int32: positions in ``SITE_TYPES``.
+        ``(n_sites,)``, int32: positions in ``SITE_TYPES``, and on into ``WEIGHTED_SITE_TYPES``.
     parameters
-        ``(n_sites, 3)``: distance (nm), out-of-plane and in-plane angle (rad), zero where a type has none.
+        ``(n_sites, 3)``: distance (nm), out-of-plane and in-plane angle (rad), zero where a type has none; of
+        weighted types the weights of the atoms, or of both differences to the first and of their product (1/nm).
+    weighted
+        Whether there are any of weighted types.
 
     Returns
     -------
     jax.Array
         ``(n_sites, 3)``, nm.
     """
-    dtype = positions.dtype
     corners = positions[jnp.maximum(atoms, 0)]
+    if not weighted:
+        return _in_frames(corners, types, parameters)
+    local = types < len(SITE_TYPES)
+    framed = _in_frames(corners, jnp.where(local, types, 0), parameters)
+    return jnp.where(local[:, None], framed, _weighted_sums(corners, types - len(SITE_TYPES), parameters))
+
+
+def _weighted_sums(corners: jax.Array, types: jax.Array, weights: jax.Array) -> jax.Array:
+    """Sites of ``WEIGHTED_SITE_TYPES`` from their atoms, ``(n_sites, 4, 3)``, and weights, ``(n_sites, 3)``."""
+    average = jnp.einsum("si,sid->sd", weights, corners[:, :3])
+    a, b = (corners[:, i] - corners[:, 0] for i in (1, 2))
+    first, second, normal = (weights[:, i, None] for i in range(3))
+    out_of_plane = corners[:, 0] + first * a + second * b + normal * jnp.cross(a, b)
+    return jnp.where((types == WEIGHTED_SITE_TYPES.index("OutOfPlane"))[:, None], out_of_plane, average)
+
+
+def _in_frames(corners: jax.Array, types: jax.Array, parameters: jax.Array) -> jax.Array:
+    """Sites of ``SITE_TYPES`` from their orientation atoms, ``(n_sites, 4, 3)``."""
+    dtype = corners.dtype
     x = _unit(jnp.einsum("si,sid->sd", jnp.asarray(_X, dtype)[types], corners))
     z = _unit(jnp.cross(x, jnp.einsum("si,sid->sd", jnp.asarray(_Y, dtype)[types], corners)))
     y = jnp.cross(z, x)
@@ -79,3 +103,8 @@ def _unit(vectors: jax.Array) -> jax.Array:
     # Rounding leaves a tiny vector where x and y are parallel; such a frame has no z axis.
     flat = length <= 1e-12
     return jnp.where(flat[:, None], 0.0, vectors) / jnp.where(flat, 1.0, length)[:, None]
+
+
+def local_frame(site_type: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Weights of the orientation atoms in the x and y directions, ``(4,)`` each, and the sign of x."""
+    return _X[site_type], _Y[site_type], float(_SIGN[site_type])

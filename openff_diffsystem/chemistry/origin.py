@@ -1,0 +1,57 @@
+"""What a system was made from, for exports that need molecules and not only arrays."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SmirnoffOrigin:
+    """The arguments of ``DiffSystem.from_smirnoff``, as they are and not copied."""
+
+    force_field: Any
+    topology: Any
+    partial_bond_orders_from_molecules: Sequence[Any] | None = None
+
+    def interchange(self) -> Any:
+        """A new ``Interchange`` with all terms of the system. Its charges are zero: no charge model is run again."""
+        from openff.interchange.warnings import PresetChargesAndVirtualSitesWarning
+        from openff.toolkit import Molecule, Quantity, Topology
+
+        topology = self.topology
+        if not isinstance(topology, Topology):
+            molecules = [topology] if isinstance(topology, Molecule) else list(topology)
+            topology = Topology.from_molecules(molecules)
+        uncharged = []
+        for molecule in topology.unique_molecules:
+            one = Molecule(molecule)
+            one.partial_charges = Quantity(np.zeros(one.n_atoms), "elementary_charge")
+            uncharged.append(one)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PresetChargesAndVirtualSitesWarning)
+            return self.force_field.create_interchange(
+                topology,
+                charge_from_molecules=uncharged,
+                partial_bond_orders_from_molecules=self.partial_bond_orders_from_molecules,
+                allow_nonintegral_charges=True,
+            )
+
+
+@dataclass(frozen=True)
+class InterchangeOrigin:
+    """The ``Interchange`` that ``DiffSystem.from_interchange`` was given."""
+
+    original: Any
+
+    def interchange(self) -> Any:
+        """A copy of it."""
+        return copy.deepcopy(self.original)
+
+
+Origin = SmirnoffOrigin | InterchangeOrigin

@@ -1,0 +1,141 @@
+"""A system from any OpenMM System of standard forces: its own per-term parameters are theta.
+
+Espaloma, GAFF, CHARMM and AMBER files all come as such a System. There are no SMIRKS: a parameter is named by the atoms
+of its term, and shared by several only where equal ones are tied on request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.cutoffs import EngineOptions
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.interop.openmm.forces import (
+    Nonbonded,
+    Terms,
+    add_born,
+    add_nonbonded,
+    bonded_terms,
+    nonbonded_settings,
+    single,
+    sorted_forces,
+    terms_of,
+)
+from openff_diffsystem.interop.openmm.own_parameters import own_parameters
+from openff_diffsystem.interop.openmm.sites import read_sites
+from openff_diffsystem.parameters import ForceFieldParameters
+from openff_diffsystem.site_types import NO_ATOM
+from openff_diffsystem.units import nanometers
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+
+def from_openmm(
+    cls: type[DiffSystem],
+    openmm_system: Any,
+    topology: Any = None,
+    *,
+    positions: Any = None,
+    tie_equal: bool = False,
+) -> DiffSystem:
+    """Read an OpenMM System; see :meth:`DiffSystem.from_openmm`."""
+    import openmm
+
+    if not isinstance(openmm_system, openmm.System):
+        raise UnsupportedInputError(f"expected an openmm.System, got {type(openmm_system).__name__}")
+    n = openmm_system.getNumParticles()
+    is_site = np.array([openmm_system.isVirtualSite(i) for i in range(n)], dtype=bool)
+    order = np.concatenate([np.flatnonzero(~is_site), np.flatnonzero(is_site)])
+    forces = sorted_forces(openmm_system)
+    terms = bonded_terms(forces)
+    excluded = np.empty((0, 2), dtype=np.int64)
+    nonbonded = Nonbonded({}, "cutoff", "Ewald3D-ConductingBoundary", EngineOptions())
+    if forces["NonbondedForce"]:
+        force = single(forces["NonbondedForce"])
+        nonbonded = nonbonded_settings(force)
+        excluded = add_nonbonded(terms, force, order)
+    if forces["GBSAOBCForce"]:
+        nonbonded.settings |= add_born(terms, single(forces["GBSAOBCForce"]), order)
+    if openmm_system.getNumConstraints():
+        rows = [openmm_system.getConstraintParameters(i) for i in range(openmm_system.getNumConstraints())]
+        terms["Constraints"] = terms_of(("distance",), rows, 2)
+    if is_site.any():
+        terms["VirtualSites"] = read_sites(openmm_system, order[len(order) - is_site.sum() :], is_site)
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    layout, values, assignment, system_layout = own_parameters(
+        terms, nonbonded.settings, _atom_names(topology, order, int((~is_site).sum())), tie_equal
+    )
+    box = openmm_system.getDefaultPeriodicBoxVectors() if openmm_system.usesPeriodicBoundaryConditions() else None
+    result = cls(
+        force_field_parameters=ForceFieldParameters(jnp.asarray(values), layout),
+        assignment_map=assignment,
+        system_layout=system_layout,
+        term_indices={
+            section: np.where(one.particles == NO_ATOM, NO_ATOM, place[one.particles]).astype(np.int32)
+            for section, one in terms.items()
+        },
+        term_static={section: one.static for section, one in terms.items()},
+        excluded_pairs=np.sort(place[excluded], axis=1).astype(np.int32),
+        pairs_14=np.empty((0, 2), dtype=np.int32),
+        n_atoms=int((~is_site).sum()),
+        n_particles=n,
+        box_vectors=None if box is None else np.array([[x._value for x in row] for row in box]),
+        methods=_methods(terms, nonbonded),
+        masses=np.array([openmm_system.getParticleMass(i)._value for i in order[~is_site[order]].tolist()]),
+        engine_options=nonbonded.options._replace(constrained_forces=True),
+        openmm_particles=None if np.array_equal(order, np.arange(n)) else order,
+    )
+    given = nanometers(positions, "positions", (None, 3))
+    if given is not None:
+        atoms = given[order[: result.n_atoms]] if len(given) == n else given
+        result.positions = nanometers(atoms, "positions", (result.n_atoms, 3))
+    return result
+
+
+def _methods(terms: dict[str, Terms], nonbonded: Nonbonded) -> dict[str, dict[str, str]]:
+    methods = {
+        "vdW": {
+            "potential": "Lennard-Jones-12-6",
+            "combining_rules": "Lorentz-Berthelot",
+            "periodic_method": nonbonded.periodic_vdw,
+            "nonperiodic_method": "no-cutoff",
+        },
+        "Electrostatics": {
+            "periodic_potential": nonbonded.periodic_coulomb,
+            "nonperiodic_potential": "Coulomb",
+            "exception_potential": "Coulomb",
+        },
+        "GBSA": {"gb_model": "OBC2", "sa_model": "ACE"},
+    }
+    return {section: words for section, words in methods.items() if section in terms}
+
+
+def _atom_names(topology: Any, order: np.ndarray, n_atoms: int) -> list[str]:
+    """A name per particle of the OpenMM System: its index, with residue and name where they are known."""
+    names = [str(i) for i in range(len(order))]
+    if topology is None:
+        return names
+    atoms = list(topology.atoms() if callable(topology.atoms) else topology.atoms)
+    places = {len(order): range(len(order)), n_atoms: order[:n_atoms].tolist()}.get(len(atoms))
+    if places is None:
+        raise ParameterMismatchError(
+            f"the topology has {len(atoms)} atoms; the OpenMM System has {n_atoms}, and {len(order)} particles"
+        )
+    for place, atom in zip(places, atoms, strict=True):
+        names[place] += f":{_describe(atom)}"
+    return names
+
+
+def _describe(atom: Any) -> str:
+    """``ALA2:CA`` for an atom of OpenMM's or the toolkit's topology, as far as it is known."""
+    residue = getattr(atom, "residue", None)
+    if residue is not None:
+        return f"{residue.name}{residue.id}:{atom.name}"
+    metadata = atom.metadata
+    place = f"{metadata['residue_name']}{metadata.get('residue_number', '')}:" if "residue_name" in metadata else ""
+    return f"{place}{atom.name or atom.symbol}"

@@ -1,0 +1,134 @@
+"""Theta of a system without SMIRKS: the parameters of its own terms, named by their particles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openff_diffsystem.assignment import AffineRows, Assignment
+from openff_diffsystem.interop.openmm.forces import Terms
+from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
+from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
+from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout
+
+_SITE_COLUMNS = {
+    **dict.fromkeys(SITE_TYPES, ("distance", "outOfPlaneAngle", "inPlaneAngle")),
+    "TwoParticleAverage": ("weight1", "weight2", None),
+    "ThreeParticleAverage": ("weight1", "weight2", "weight3"),
+    "OutOfPlane": ("weight12", "weight13", "weightCross"),
+}
+
+_UNITS = {
+    "Bonds": {"k": "kilojoule / mole / nanometer**2"},
+    "Angles": {"k": "kilojoule / mole / radian**2"},
+    "ProperTorsions": {"k": "kilojoule / mole"},
+    "RBTorsions": {f"c{n}": "kilojoule / mole" for n in range(6)},
+    "": {
+        **dict.fromkeys(("length", "distance", "sigma", "radius", "cutoff", "switch_width"), "nanometer"),
+        **dict.fromkeys(("angle", "phase", "outOfPlaneAngle", "inPlaneAngle"), "radian"),
+        "epsilon": "kilojoule / mole",
+        "charge": "elementary_charge",
+        "charge_product": "elementary_charge**2",
+        "weightCross": "1 / nanometer",
+        "surface_area_penalty": "kilojoule / mole / nanometer**2",
+        "solvent_radius": "nanometer",
+    },
+}
+"""By section and attribute; what is under no section's own name is under none, or else dimensionless."""
+
+
+def own_parameters(
+    terms: dict[str, Terms],
+    settings: dict[tuple[str, str], float],
+    names: list[str],
+    tie_equal: bool,
+) -> tuple[ParameterLayout, np.ndarray, Assignment, SystemLayout]:
+    """Theta, and the map from it to the system parameters: a gather, with constants where there is nothing to fit.
+
+    Parameters
+    ----------
+    terms
+        By section.
+    settings
+        Section-wide numbers, by section and attribute.
+    names
+        Of the particles, in the numbering of the terms.
+    tie_equal
+        Whether terms of a section with equal parameters share a row of theta.
+    """
+    sections, values, maps = [], [], []
+    blocks: dict[str, SectionBlocks] = {}
+    sources: dict[tuple[str, str], int] = {}
+    start = n_values = 0
+    for section, one in terms.items():
+        columns: dict[str, Column] = {}
+        for (tag, name), value in settings.items():
+            if tag == section:
+                columns[name] = Column(NumericAttribute(name), _unit(tag, name), None, start)
+                sources[tag, name] = start
+                values.append(np.array([value]))
+                start += 1
+        first, row_of_term = _rows(one, tie_equal)
+        rows = AffineRows.empty(len(one.particles), len(one.columns))
+        for c, attributes in enumerate(_attributes(section, one)):
+            chosen = attributes[first]
+            for attribute in dict.fromkeys(name for name in chosen.tolist() if name):
+                members = np.flatnonzero(chosen == attribute)
+                columns[attribute] = Column(
+                    NumericAttribute(attribute), _unit(section, attribute), tuple(members.tolist()), start
+                )
+                position = np.full(len(first), -1)
+                position[members] = start + np.arange(len(members))
+                has = position[row_of_term] >= 0
+                rows.source[has, c] = position[row_of_term][has]
+                values.append(one.values[first[members], c])
+                start += len(members)
+            constant = attributes == ""
+            rows.offset[constant, c] = one.values[constant, c]
+        labels = tuple(_label(names, one, term) for term in first.tolist())
+        sections.append(SectionLayout(section, (None,) * len(first), labels, columns))
+        maps.append(rows.flatten())
+        blocks[section] = SectionBlocks(one.columns, n_values, ((len(one.particles), 1),))
+        n_values += one.values.size
+    constants = {(s, "scale14"): 1.0 for s in ("vdW", "Electrostatics") if s in terms}
+    numbers = AffineRows.empty(len(sources) + len(constants), 1)
+    numbers.source[: len(sources), 0] = list(sources.values())
+    numbers.offset[len(sources) :, 0] = list(constants.values())
+    maps.append(numbers.flatten())
+    positions = {key: n_values + i for i, key in enumerate((*sources, *constants))}
+    return (
+        ParameterLayout(sections),
+        np.concatenate(values) if values else np.empty(0),
+        Assignment.concatenate(maps),
+        SystemLayout(blocks, positions, None),
+    )
+
+
+def _rows(one: Terms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The first term of each row of parameters, ``(n_rows,)``, and the row of each term, ``(n_terms,)``."""
+    n = len(one.particles)
+    if not tie_equal or not n:
+        return np.arange(n), np.arange(n)
+    table = np.column_stack([one.values, *one.static.values()])
+    _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(first)
+    number = np.empty(len(first), dtype=np.int64)
+    number[by_appearance] = np.arange(len(first))
+    return first[by_appearance], number[inverse.reshape(-1)]
+
+
+def _attributes(section: str, one: Terms) -> list[np.ndarray]:
+    """By column the name of each term's attribute, ``(n_terms,)``; empty where the value is no parameter."""
+    n = len(one.particles)
+    if section != "VirtualSites":
+        return [np.full(n, "" if name == "idivf" else name) for name in one.columns]
+    kinds = np.array([*SITE_TYPES, *WEIGHTED_SITE_TYPES])[one.static["type"]]
+    return [np.array([_SITE_COLUMNS[kind][c] or "" for kind in kinds.tolist()]) for c in range(3)]
+
+
+def _unit(section: str, attribute: str) -> str:
+    return _UNITS.get(section, {}).get(attribute) or _UNITS[""].get(attribute, "dimensionless")
+
+
+def _label(names: list[str], one: Terms, term: int) -> str:
+    label = "-".join(names[i] for i in one.particles[term].tolist() if i != NO_ATOM)
+    return f"{label}(n={one.static['periodicity'][term]})" if "periodicity" in one.static else label

@@ -1,0 +1,191 @@
+"""An OpenMM System of a system at any theta: the one that openff-interchange exports for the same OFFXML file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openff_diffsystem.chemistry.methods import ISOLATED, require
+from openff_diffsystem.cutoffs import cutoff_scheme
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.interop.openmm.sites import Site, openmm_site
+from openff_diffsystem.interop.openmm.tables import Table, Tables, host_parameters, tables
+from openff_diffsystem.system_parameters import SystemParameters
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+_ACE = 28.3919551
+"""4 pi times the surface area penalty, kJ/mol/nm2, that OpenMM writes into its HCT and OBC1 forces."""
+
+_PROBE = 0.14
+"""nm, the solvent radius that OpenMM fixes."""
+
+
+def to_openmm(
+    self: DiffSystem,
+    theta: Any = None,
+    *,
+    add_constrained_forces: bool = False,
+    ewald_tolerance: float | None = None,
+) -> Any:
+    """The system at some theta as an ``openmm.System``, equal to what openff-interchange exports.
+
+    Periodic where the system has box vectors. Forces are in openff-interchange's order: one NonbondedForce, torsions,
+    angles, bonds, implicit solvent, CMMotionRemover.
+
+    Parameters
+    ----------
+    theta
+        As for :meth:`parameterize`.
+    add_constrained_forces
+        Whether to write bonds and angles that constraints fix.
+    ewald_tolerance
+        OpenMM's error tolerance; by default that of ``engine_options``.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If OpenMM has no standard force for what the force field asks for.
+    UnsupportedInputError
+        If the system holds no masses.
+    """
+    import openmm
+
+    parameters = host_parameters(self, theta)
+    found = tables(self, parameters, add_constrained_forces)
+    result = openmm.System()
+    if self.box_vectors is not None:
+        result.setDefaultPeriodicBoxVectors(*self.box_vectors.tolist())
+    for mass in found.masses.tolist():
+        result.addParticle(mass)
+    for particle, site in site_objects(found.sites):
+        result.setVirtualSite(particle, site)
+    if found.constraints is not None:
+        _add_all(result.addConstraint, found.constraints)
+    if found.particles is not None and found.exceptions is not None:
+        result.addForce(_nonbonded(self, parameters, found, ewald_tolerance))
+    for force, method, table in (
+        (openmm.PeriodicTorsionForce, "addTorsion", found.torsions),
+        (openmm.RBTorsionForce, "addTorsion", found.rb_torsions),
+        (openmm.HarmonicAngleForce, "addAngle", found.angles),
+        (openmm.HarmonicBondForce, "addBond", found.bonds),
+    ):
+        if table is not None:
+            made = force()
+            _add_all(getattr(made, method), table)
+            result.addForce(made)
+    if found.born is not None:
+        result.addForce(_generalized_born(self, parameters, found.born))
+    result.addForce(openmm.CMMotionRemover())
+    return result
+
+
+def site_objects(sites: Table | None) -> list[tuple[int, Any]]:
+    """Index and ``openmm.VirtualSite`` of each site."""
+    if sites is None:
+        return []
+    return [
+        (particle, openmm_site(Site(tuple(atoms), kind, tuple(values))))
+        for (particle, *atoms), kind, values in zip(
+            sites.particles.tolist(),
+            sites.values[0].tolist(),
+            np.stack(sites.values[1:], axis=1).tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _add_all(add: Any, table: Table) -> None:
+    for row in table.rows():
+        add(*row)
+
+
+def _nonbonded(system: DiffSystem, parameters: SystemParameters, found: Tables, ewald_tolerance: float | None) -> Any:
+    import openmm
+
+    force = openmm.NonbondedForce()
+    force.setName("Nonbonded force")
+    configure_nonbonded(force, system, parameters, ewald_tolerance)
+    _add_all(force.addParticle, found.particles)  # type: ignore[arg-type]
+    _add_all(force.addException, found.exceptions)  # type: ignore[arg-type]
+    return force
+
+
+def configure_nonbonded(
+    force: Any, system: DiffSystem, parameters: SystemParameters, ewald_tolerance: float | None
+) -> None:
+    """Give a NonbondedForce the method, cutoff, switch and corrections of a system."""
+    options = system.engine_options
+    settings = parameters.layout.settings
+    cutoff, width = (
+        float(parameters.setting("vdW", name)) if ("vdW", name) in settings else 0.0
+        for name in ("cutoff", "switch_width")
+    )
+    force.setUseDispersionCorrection(options.dispersion_correction)
+    if system.box_vectors is None:
+        require(system.methods, ISOLATED)
+        force.setNonbondedMethod(force.NoCutoff)
+        if cutoff:
+            force.setCutoffDistance(cutoff)
+    else:
+        tolerance = options.ewald_tolerance if ewald_tolerance is None else ewald_tolerance
+        scheme = cutoff_scheme(system, parameters, system.box_vectors, tolerance)
+        force.setCutoffDistance(scheme.cutoff)
+        if scheme.alpha is None:
+            force.setNonbondedMethod(force.CutoffPeriodic)
+            force.setReactionFieldDielectric(scheme.dielectric)
+        else:
+            force.setNonbondedMethod(force.PME if scheme.dispersion_mesh is None else force.LJPME)
+            force.setEwaldErrorTolerance(tolerance)
+    force.setUseSwitchingFunction(width > 0)
+    if width > 0:
+        force.setSwitchingDistance(cutoff - width)
+
+
+def _generalized_born(system: DiffSystem, parameters: SystemParameters, born: Table) -> Any:
+    import openmm
+
+    require(system.methods, ISOLATED)
+    model, area = (system.methods["GBSA"][name] for name in ("gb_model", "sa_model"))
+    solvent, solute, penalty, radius = (
+        float(parameters.setting("GBSA", name))
+        for name in ("solvent_dielectric", "solute_dielectric", "surface_area_penalty", "solvent_radius")
+    )
+    if model != "OBC2":
+        return _custom_born(model, born, solvent, solute, (penalty, radius) if area == "ACE" else None)
+    if area == "ACE" and abs(radius - _PROBE) > 1e-9:
+        raise UnsupportedForceFieldError(
+            f"OpenMM's OBC2 force has a solvent radius of {_PROBE} nm; GBSA asks for {radius} nm"
+        )
+    force = openmm.GBSAOBCForce()
+    force.setSolventDielectric(solvent)
+    force.setSoluteDielectric(solute)
+    force.setSurfaceAreaEnergy(penalty if area == "ACE" else 0.0)
+    force.setNonbondedMethod(force.NoCutoff)
+    _add_all(force.addParticle, born)
+    return force
+
+
+def _custom_born(model: str, born: Table, solvent: float, solute: float, area: tuple[float, float] | None) -> Any:
+    """HCT and OBC1, which OpenMM has as custom forces with the surface term written in."""
+    from openmm.app.internal import customgbforces
+
+    written_in = (
+        area is not None
+        and np.isclose(4.0 * np.pi * area[0], _ACE, rtol=1e-8, atol=0.0)
+        and np.isclose(area[1], _PROBE, rtol=1e-9, atol=0.0)
+    )
+    make = customgbforces.GBSAHCTForce if model == "HCT" else customgbforces.GBSAOBC1Force
+    force = make(solvent, solute, "ACE" if written_in else None, None, 0)
+    if area is not None and not written_in:
+        force.addEnergyTerm(
+            f"{4.0 * np.pi * area[0]!r}*(radius+{area[1]!r})^2*(radius/B)^6; radius=or+{force.OFFSET!r}",
+            force.SingleParticle,
+        )
+    force.setNonbondedMethod(force.NoCutoff)
+    for row in born.rows():
+        force.addParticle(list(row))
+    force.finalize()
+    return force
