@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -47,6 +48,35 @@ def load_espaloma(path: Any = None) -> EspalomaCharges:
     like = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), expaloma.template_model_v0_0_8())
     model = eqx.tree_deserialise_leaves(str(path), like)
     return EspalomaCharges(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), model))
+
+
+BUNDLED = "espaloma-charge-0.0.8"
+"""The model that expaloma ships, as the NeuralCharges section names it."""
+
+
+def charge_model(name: str) -> EspalomaCharges:
+    """The model that a NeuralCharges section names: ``BUNDLED``, or a file of weights.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If there is no such model or file.
+    """
+    path = Path(name)
+    if name != BUNDLED and not path.is_file():
+        raise UnsupportedForceFieldError(f"NeuralCharges: no model {name!r}; there is {BUNDLED!r}, or give a file")
+    # concrete also when first needed inside a trace
+    with jax.ensure_compile_time_eval():
+        return load_espaloma(None if name == BUNDLED else path)
+
+
+def frozen_charges(name: str, molecule: Molecule) -> np.ndarray | None:
+    """Charges of a model by name, ``(n_atoms,)``, e; ``None`` if it was not trained on an element of the molecule."""
+    graph = MoleculeGraph.from_molecule(molecule)
+    if not np.isin(graph.node("atomic_number"), ESPALOMA_ELEMENTS).all():
+        return None
+    with jax.ensure_compile_time_eval():
+        return np.asarray(espaloma_charges(charge_model(name), graph), dtype=float)
 
 
 class EspalomaCharges(eqx.Module):
