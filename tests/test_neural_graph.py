@@ -18,7 +18,16 @@ from openff_diffsystem.neural.graph import BOND_FEATURES, NODE_FEATURES
 from openff_diffsystem.neural.symmetry import refine
 from tests.molecules import IMATINIB, with_charges
 
-SMILES = ("O", "CC(=O)[O-]", "c1ccc2ccccc2c1", "C1CC1C#N", "C[N+](C)(C)CCO", "O=[N+]([O-])c1ccncc1", "CS(=O)(=O)N", IMATINIB)
+SMILES = (
+    "O",
+    "CC(=O)[O-]",
+    "c1ccc2ccccc2c1",
+    "C1CC1C#N",
+    "C[N+](C)(C)CCO",
+    "O=[N+]([O-])c1ccncc1",
+    "CS(=O)(=O)N",
+    IMATINIB,
+)
 
 
 def permuted(molecule: Molecule, seed: int) -> tuple[Molecule, np.ndarray]:
@@ -68,7 +77,9 @@ def test_atom_order_permutes_rows_and_nothing_else(smiles):
         np.testing.assert_array_equal(again.nodes[order], graph.nodes)
         for width in (2, 3, 4):
             assert canonical(graph, order, width) == canonical(again, np.arange(graph.n_atoms), width)
-        features = {tuple(sorted(order[pair])): tuple(f) for pair, f in zip(graph.bonds, graph.bond_features, strict=True)}
+        features = {
+            tuple(sorted(order[pair])): tuple(f) for pair, f in zip(graph.bonds, graph.bond_features, strict=True)
+        }
         assert features == {tuple(p): tuple(f) for p, f in zip(again.bonds, again.bond_features, strict=True)}
         centres = {(order[b], *sorted(order[[a, c, d]])) for a, b, c, d in graph.impropers}
         assert centres == {(b, *sorted((a, c, d))) for a, b, c, d in again.impropers}
@@ -110,7 +121,9 @@ def test_refinement_finds_the_symmetry_of_benzene_and_stops_where_told():
     toluene = MoleculeGraph.from_molecule(Molecule.from_smiles("Cc1ccccc1"))
     carbon = toluene.node("atomic_number") == 6
     assert len(set(refine(toluene)[carbon])) == 5  # methyl, ipso, ortho, meta, para
-    assert len(set(refine(toluene, rounds=0)[carbon])) == 2  # without looking around, one carbon in a ring is like another
+    assert (
+        len(set(refine(toluene, rounds=0)[carbon])) == 2
+    )  # without looking around, one carbon in a ring is like another
     assert len(set(refine(toluene, rounds=1)[carbon])) == 3
 
 
@@ -149,7 +162,8 @@ def test_torch_geometric_batches_renumber_terms():
 
 
 @pytest.mark.parametrize(
-    ("module", "method"), [("dgl", "to_dgl"), ("torch_geometric.data", "to_torch_geometric"), ("networkx", "to_networkx")]
+    ("module", "method"),
+    [("dgl", "to_dgl"), ("torch_geometric.data", "to_torch_geometric"), ("networkx", "to_networkx")],
 )
 def test_missing_packages_are_named(monkeypatch, module, method):
     monkeypatch.setitem(sys.modules, module, None)

@@ -63,7 +63,7 @@ class MoleculeGraph:
     molecule
         ``(n_atoms,)``, int32: the molecule of each atom.
     bonds, angles, propers
-        ``(n, 2)``, ``(n, 3)`` and ``(n, 4)``, int32: each term once, the end with the smaller index first.
+        ``(n, 2)``, ``(n, 3)`` and ``(n, 4)``, int32: each term once, the end with the smaller index first, rows in ascending order.
     impropers
         ``(n, 4)``, int32: each atom with three neighbours, as the second of the row, its neighbours in ascending order.
     n_molecules
@@ -91,7 +91,9 @@ class MoleculeGraph:
             For anything else.
         """
         prepared = PreparedMolecule(as_molecule(molecule))
-        bonds = [prepared.rdmol.GetBondBetweenAtoms(*pair) for pair in prepared.bonds]
+        # a molecule made from SMILES lists its bonds in another order than the one it was written from
+        pairs = sorted(prepared.bonds)
+        bonds = [prepared.rdmol.GetBondBetweenAtoms(*pair) for pair in pairs]
         impropers = [
             (around[0], centre, *around[1:]) for centre, around in enumerate(prepared.neighbours) if len(around) == 3
         ]
@@ -99,9 +101,9 @@ class MoleculeGraph:
             nodes=np.array([_atom_features(atom) for atom in prepared.rdmol.GetAtoms()], dtype=float),
             bond_features=np.array([_bond_features(b) for b in bonds], dtype=float).reshape(-1, len(BOND_FEATURES)),
             molecule=np.zeros(prepared.n_atoms, dtype=np.int32),
-            bonds=_indices(prepared.bonds, 2),
-            angles=_indices(prepared.angles, 3),
-            propers=_indices(prepared.propers, 4),
+            bonds=_indices(pairs, 2),
+            angles=_indices(sorted(prepared.angles), 3),
+            propers=_indices(sorted(prepared.propers), 4),
             impropers=_indices(impropers, 4),
             n_molecules=1,
         )
