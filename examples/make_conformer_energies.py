@@ -2,15 +2,15 @@
 
 Each frame starts at its own conformer from RDKit, relaxed with MMFF94, with velocities of twice the temperature,
 of which the bonds and angles take half. After a short stretch of Langevin dynamics on the GFN2-xTB surface its
-positions are rounded to single precision, and energy and gradient are evaluated there. Writes
+positions are rounded to single precision, and the energy is evaluated there. Writes
 ``examples/data/conformer_energies.npz``:
 
 ``smiles``, ``held_out``
     (n_molecules,): mapped SMILES, and whether training must not see the molecule;
 ``charges/I``
     (n_atoms,), e: AM1-BCC charges of molecule I;
-``positions/I``, ``energies/I``, ``gradients/I``
-    (n_frames, n_atoms, 3), nm; (n_frames,), kJ/mol, relative to the mean; (n_frames, n_atoms, 3), kJ/mol/nm.
+``positions/I``, ``energies/I``
+    (n_frames, n_atoms, 3), nm; (n_frames,), kJ/mol, relative to the mean.
 
 Needs tblite and AmberTools, and several minutes on one core (set OMP_NUM_THREADS=1: these matrices are too small to
 share). The result is in the repository; run this to make another one.
@@ -103,18 +103,15 @@ def main() -> None:
             mapped.append(molecule.to_smiles(mapped=True))
             xtb = XTB(np.array([atom.GetAtomicNum() for atom in rdmol.GetAtoms()]), starts[0])
             masses = np.array([atom.GetMass() for atom in rdmol.GetAtoms()])
-            frames, energies, gradients = [], [], []
+            frames, energies = [], []
             for start in starts:
                 frame = shaken(xtb, start, masses, rng).astype(np.float32)
-                energy, gradient = xtb(frame.astype(float))
                 frames.append(frame)
-                energies.append(energy)
-                gradients.append(gradient.astype(np.float32))
+                energies.append(xtb(frame.astype(float))[0])
                 progress.update()
             arrays[f"charges/{i}"] = molecule.partial_charges.m_as("elementary_charge")
             arrays[f"positions/{i}"] = np.array(frames)
             arrays[f"energies/{i}"] = np.array(energies) - np.mean(energies)
-            arrays[f"gradients/{i}"] = np.array(gradients)
     np.savez_compressed(DATA / "conformer_energies.npz", smiles=np.array(mapped), **arrays)
 
 

@@ -68,12 +68,9 @@ def nagl(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> A
     )
 
 
-def neural(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> AffineRows | None:
+def neural(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> AffineRows:
     """Charges of the section's network, with its weights as they are: constants."""
-    from openff_diffsystem.neural.charges import frozen_charges
-
-    charges = frozen_charges(handler.model, molecule.molecule)
-    return None if charges is None else constant(charges)
+    return constant(np.asarray(handler.parameterize(molecule.molecule)[0][:, 0], dtype=float))
 
 
 CHARGE_SECTIONS: dict[str, Callable[[PreparedMolecule, Any, ParameterLayout], AffineRows | None]] = {

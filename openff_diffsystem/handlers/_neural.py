@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class NeuralChargesHandler(stock._NonbondedHandler):
     """``<NeuralCharges version="0.3" model="..."/>``; parameterizes to ``charge`` (e) per atom.
 
-    ``model`` is ``espaloma-charge-0.0.8``, or a file of weights that ``eqx.tree_serialise_leaves`` made of an
-    ``expaloma.EspalomaModel``. LibraryCharges come first; molecules with an element the network was not trained on go
-    on to the next sections. openff-interchange does not know the section and refuses the force field by name.
+    ``model`` is ``espaloma-charge-0.0.8``, or a file that ``EspalomaCharges.save`` wrote. LibraryCharges come first; it
+    comes before all other sections that assign charges. openff-interchange does not know the section and refuses the
+    force field by name.
     """
 
     _TAGNAME = "NeuralCharges"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from openff_diffsystem.exceptions import (
     MissingStackError,
     ParameterMismatchError,
     UnsupportedForceFieldError,
+    UnsupportedInputError,
 )
 from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph
 from openff_diffsystem.neural.rows import UniqueMolecules
+from openff_diffsystem.neural.symmetry import refine
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -29,29 +32,36 @@ _NUMBERS = 100
 """Atomic numbers have a feature each, in espaloma-charge."""
 
 
+BUNDLED = "espaloma-charge-0.0.8"
+"""The model that expaloma ships, as the NeuralCharges section names it."""
+
+
 def load_espaloma(path: Any = None) -> EspalomaCharges:
     """espaloma-charge, with the weights that expaloma ships (version 0.0.8) or other ones.
 
     Parameters
     ----------
     path
-        A file of weights that ``eqx.tree_serialise_leaves`` made of expaloma's model.
+        A file that :meth:`EspalomaCharges.save` wrote.
 
     Raises
     ------
     MissingStackError
         If expaloma is not installed.
+    UnsupportedInputError
+        If the file holds something else.
     """
     expaloma = _expaloma()
     path = expaloma.bundled_eqx_path() if path is None else path
-    # the file is in single precision, and equinox wants the template to be
-    like = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), expaloma.template_model_v0_0_8())
-    model = eqx.tree_deserialise_leaves(str(path), like)
-    return EspalomaCharges(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), model))
-
-
-BUNDLED = "espaloma-charge-0.0.8"
-"""The model that expaloma ships, as the NeuralCharges section names it."""
+    # weights are concrete also when first needed inside a trace
+    with jax.ensure_compile_time_eval():
+        # the file is in single precision, and equinox wants the template to be
+        like = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), expaloma.template_model_v0_0_8())
+        try:
+            network = eqx.tree_deserialise_leaves(str(path), like)
+        except (RuntimeError, ValueError, EOFError) as error:
+            raise UnsupportedInputError(f"{path} does not hold weights of espaloma-charge: {error}") from error
+        return EspalomaCharges(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), network))
 
 
 def charge_model(name: str) -> EspalomaCharges:
@@ -62,21 +72,9 @@ def charge_model(name: str) -> EspalomaCharges:
     UnsupportedForceFieldError
         If there is no such model or file.
     """
-    path = Path(name)
-    if name != BUNDLED and not path.is_file():
+    if name != BUNDLED and not Path(name).is_file():
         raise UnsupportedForceFieldError(f"NeuralCharges: no model {name!r}; there is {BUNDLED!r}, or give a file")
-    # concrete also when first needed inside a trace
-    with jax.ensure_compile_time_eval():
-        return load_espaloma(None if name == BUNDLED else path)
-
-
-def frozen_charges(name: str, molecule: Molecule) -> np.ndarray | None:
-    """Charges of a model by name, ``(n_atoms,)``, e; ``None`` if it was not trained on an element of the molecule."""
-    graph = MoleculeGraph.from_molecule(molecule)
-    if not np.isin(graph.node("atomic_number"), ESPALOMA_ELEMENTS).all():
-        return None
-    with jax.ensure_compile_time_eval():
-        return np.asarray(espaloma_charges(charge_model(name), graph), dtype=float)
+    return load_espaloma(None if name == BUNDLED else name)
 
 
 class EspalomaCharges(eqx.Module):
@@ -94,11 +92,14 @@ class EspalomaCharges(eqx.Module):
         """Charges of the atoms, ``(n_atoms,)``, e; see :func:`espaloma_charges`."""
         return espaloma_charges(self, graph)
 
+    def save(self, path: Any) -> None:
+        """Write the weights in single precision, for :func:`load_espaloma` and expaloma's own ``load_eqx``."""
+        eqx.tree_serialise_leaves(str(path), jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self.network))
+
     def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
-        from openff_diffsystem.neural.symmetry import refine
-
-        known = refine(graph, ("atomic_number", *_FEATURES), (), rounds=len(self.network.gnn.sages))
+        nothing = np.empty((graph.n_bonds, 0))
+        known = refine(graph, graph.node("atomic_number", *_FEATURES), nothing, rounds=len(self.network.gnn.sages))
         # charge equilibration sees the whole molecule
         return np.unique(np.stack([known, np.asarray(graph.molecule)], axis=1), axis=0, return_inverse=True)[1].ravel()
 
@@ -124,17 +125,45 @@ def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
         If an element is none of those that espaloma-charge was trained on.
     """
     graph = molecule if isinstance(molecule, MoleculeGraph) else MoleculeGraph.from_molecule(molecule)
-    dtype = jax.tree.leaves(model)[0].dtype
-    a, b = jnp.asarray(graph.bonds).T
-    return model.network(
-        jnp.asarray(_features(graph), dtype=dtype),
-        jnp.concatenate([a, b]),
-        jnp.concatenate([b, a]),
-        jnp.asarray(graph.molecule),
-        graph.n_molecules,
-        0.0,
-        q_ref=jnp.asarray(graph.node("formal_charge"), dtype=dtype)[:, None],
-    )[:, 0]
+    array = jnp if isinstance(graph.nodes, jax.Array) else np
+    n_atoms = graph.n_atoms
+    fillers = _GRANULARITY - n_atoms % _GRANULARITY
+    index = np.arange(n_atoms + fillers)
+    alone = array.pad(graph.node("degree") == 0, (0, fillers), constant_values=True)
+    loops = array.where(alone, index, n_atoms)
+    unused = np.full(-2 * graph.n_bonds % (2 * _GRANULARITY), n_atoms)
+    a, b = graph.bonds.T
+    charges = _equilibrated(
+        model.network,
+        # fillers repeat the last atom, which keeps them finite
+        array.pad(_features(graph), ((0, fillers), (0, 0)), mode="edge"),
+        array.concatenate([a, b, loops, unused]),
+        array.concatenate([b, a, loops, unused]),
+        array.pad(graph.molecule, (0, fillers), constant_values=graph.n_molecules),
+        array.pad(graph.node("formal_charge"), (0, fillers)),
+        graph.n_molecules + 1,
+    )
+    return charges[:n_atoms]
+
+
+_GRANULARITY = 32
+"""Atoms are filled up to a multiple of this, so that molecules of similar size share a program."""
+
+
+@partial(jax.jit, static_argnames="n_molecules")
+def _equilibrated(
+    network: Any,
+    features: jax.Array,
+    senders: jax.Array,
+    receivers: jax.Array,
+    molecule: jax.Array,
+    formal_charges: jax.Array,
+    n_molecules: int,
+) -> jax.Array:
+    """Charges of all atoms, ``(n_atoms,)``, e. Every atom must receive something: expaloma divides by how many do."""
+    dtype = network.w_readout.dtype
+    formal = formal_charges.astype(dtype)[:, None]
+    return network(features.astype(dtype), senders, receivers, molecule, n_molecules, 0.0, q_ref=formal)[:, 0]
 
 
 def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
@@ -187,7 +216,7 @@ def _features(graph: MoleculeGraph) -> Any:
         if strange.size:
             raise ChargeAssignmentError(
                 f"espaloma-charge does not know the element of atom {strange[0]}, of atomic number "
-                f"{int(numbers[strange[0]])}; use library charges for this molecule"
+                f"{int(numbers[strange[0]])}; use library charges or charge_from_molecules for this molecule"
             )
     array = jnp if isinstance(numbers, jax.Array) else np
     one_hot = numbers[:, None] == np.arange(_NUMBERS)

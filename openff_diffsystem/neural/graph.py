@@ -63,9 +63,11 @@ class MoleculeGraph:
     molecule
         ``(n_atoms,)``, int32: the molecule of each atom.
     bonds, angles, propers
-        ``(n, 2)``, ``(n, 3)`` and ``(n, 4)``, int32: each term once, the end with the smaller index first, rows in ascending order.
+        ``(n, 2)``, ``(n, 3)`` and ``(n, 4)``, int32: each term once, the end with the smaller index
+        first, rows in ascending order.
     impropers
-        ``(n, 4)``, int32: each atom with three neighbours, as the second of the row, its neighbours in ascending order.
+        ``(n, 4)``, int32: each atom with three neighbours, as the second of the row, its neighbours in
+        ascending order.
     n_molecules
         Static.
     """

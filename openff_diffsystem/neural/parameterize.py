@@ -12,7 +12,7 @@ import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.neural.graph import MoleculeGraph
-from openff_diffsystem.neural.rows import TERMS, UniqueMolecules, term_numbers
+from openff_diffsystem.neural.rows import TERMS, UniqueMolecules, check_known, term_numbers
 from openff_diffsystem.neural.symmetry import refine
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SystemParameters
@@ -170,6 +170,7 @@ class LambdaModule:
         for name, model in sources.items():
             shapes = eqx.filter_eval_shape(lambda one, graph: one(graph), model, self.graphs[name])
             for section, column, values in self._columns(name, shapes):
+                check_known(section)
                 graph, title = self.graphs[name], f"{_title(name)}: {section}/{column}"
                 n_terms = getattr(graph, TERMS[section]).shape[0] if section in TERMS else graph.n_atoms
                 shape = tuple(values.shape)

@@ -11,9 +11,16 @@ from openff_diffsystem.chemistry.matching import forward_or_reversed
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.neural.graph import MoleculeGraph
 from openff_diffsystem.system import DiffSystem
+from openff_diffsystem.system_parameters import is_per_particle
 
 TERMS = {"Bonds": "bonds", "Angles": "angles", "ProperTorsions": "propers", "ImproperTorsions": "impropers"}
 """The graph's terms by section; in other sections a term is an atom."""
+
+
+def check_known(section: str) -> None:
+    """Raise unless the terms of a section are bonds, angles, torsions or atoms of a graph."""
+    if section not in TERMS and not is_per_particle(section):
+        raise ParameterMismatchError(f"{section} has no terms that a graph knows, so no model can emit them")
 
 
 class Rows(NamedTuple):
@@ -88,15 +95,7 @@ class UniqueMolecules:
 
 
 def term_numbers(section: str, graph: MoleculeGraph) -> dict[Any, int]:
-    """The number of each term of a graph by its atoms.
-
-    Raises
-    ------
-    ParameterMismatchError
-        If the section has no terms that a graph knows.
-    """
-    if section in {"Constraints", "VirtualSites"}:
-        raise ParameterMismatchError(f"{section} has no terms that a graph knows, so no model can emit them")
+    """The number of each term of a graph by its atoms."""
     if section not in TERMS:
         return {(atom,): atom for atom in range(graph.n_atoms)}
     return {_key(section, atoms): i for i, atoms in enumerate(terms_of(section, graph))}

@@ -7,21 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from openff_diffsystem.neural.graph import BOND_FEATURES, NODE_FEATURES, MoleculeGraph
+from openff_diffsystem.neural.graph import MoleculeGraph
 
 
-def refine(
-    graph: MoleculeGraph,
-    node_features: Sequence[str] = NODE_FEATURES,
-    bond_features: Sequence[str] = BOND_FEATURES,
-    rounds: int | None = None,
-) -> np.ndarray:
+def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: int | None = None) -> np.ndarray:
     """Classes of atoms that message passing cannot tell apart: colour refinement (Weisfeiler and Leman, 1968).
 
     Parameters
     ----------
-    node_features, bond_features
-        What an atom and a bond show.
+    nodes, bonds
+        What each atom and each bond shows, ``(n_atoms, n)`` and ``(n_bonds, n)``; by default all features.
     rounds
         How many bonds far an atom looks; by default as far as it makes a difference.
 
@@ -30,13 +25,17 @@ def refine(
     numpy.ndarray
         ``(n_atoms,)``, int64. Atoms of different molecules can be in one class.
     """
-    colours = _numbered(map(tuple, np.asarray(graph.node(*node_features)).reshape(graph.n_atoms, -1).tolist()))
-    shown = np.asarray(graph.bond(*bond_features)).reshape(graph.n_bonds, -1).tolist()
-    bonds = [(a, b, tuple(features)) for (a, b), features in zip(np.asarray(graph.bonds).tolist(), shown, strict=True)]
+    nodes = graph.nodes if nodes is None else nodes
+    bonds = graph.bond_features if bonds is None else bonds
+    colours = _numbered(map(tuple, np.asarray(nodes).tolist()))
+    edges = [
+        (a, b, tuple(features))
+        for (a, b), features in zip(np.asarray(graph.bonds).tolist(), np.asarray(bonds).tolist(), strict=True)
+    ]
     done = 0
     while rounds is None or done < rounds:
         around: list[list[Any]] = [[] for _ in colours]
-        for a, b, features in bonds:
+        for a, b, features in edges:
             around[a].append((colours[b], features))
             around[b].append((colours[a], features))
         finer = _numbered((own, tuple(sorted(seen))) for own, seen in zip(colours, around, strict=True))

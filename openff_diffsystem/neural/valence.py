@@ -19,13 +19,10 @@ from openff_diffsystem.neural.symmetry import refine
 
 PERIODICITIES = (1, 2, 3, 4, 5, 6)
 
-ATOM_INPUTS = (*ELEMENTS, "degree", "valence", "aromatic", *(f"ring{size}" for size in RING_SIZES), *HYBRIDISATIONS)
-"""What the network reads of an atom: nothing that differs between resonance structures, such as formal charges."""
-
-BOND_INPUTS = ("in_ring", "conjugated", "aromatic")
-"""What it reads of a bond, for the same reason without bond orders."""
-
-_SCALE = {"degree": 4.0, "valence": 4.0}
+ATOM_INPUTS = (*ELEMENTS, "aromatic", *(f"ring{size}" for size in RING_SIZES))
+BOND_INPUTS = ("in_ring", "aromatic")
+"""What the network reads of an atom and of a bond, besides degree and hybridisation: nothing that depends on where a
+carboxylate, a nitro group or a phosphate is drawn to have its charge, as formal charges and bond orders do."""
 
 BOND_K = 240_000.0
 ANGLE_K = 640.0
@@ -92,8 +89,8 @@ class Convolution(eqx.Module):
 class ValenceNetwork(eqx.Module):
     """Bonds, angles and torsions of any molecule from its graph.
 
-    The numbers do not depend on the order of atoms, on the direction in which a term is read, or on the resonance
-    structure that a molecule is drawn in. Every leaf is an array, so jax.grad and optimisers take it as it is.
+    The numbers do not depend on the order of atoms, on the direction in which a term is read, or on which oxygen of a
+    carboxylate is drawn to have the charge. Every leaf is an array, so jax.grad and optimisers take it as it is.
 
     Parameters
     ----------
@@ -115,7 +112,8 @@ class ValenceNetwork(eqx.Module):
 
     def __init__(self, *, width: int = 32, n_layers: int = 3, key: jax.Array, spread: float = 0.1) -> None:
         keys = jax.random.split(key, n_layers + 5)
-        self.embedding = eqx.nn.Linear(len(ATOM_INPUTS), width, key=keys[0])
+        n_inputs = len(ATOM_INPUTS) + 1 + len(HYBRIDISATIONS)
+        self.embedding = eqx.nn.Linear(n_inputs, width, key=keys[0])
         self.convolutions = tuple(Convolution(width, one) for one in keys[5:])
         heads = (
             Perceptron(n_atoms * width, width, n_out, one)
@@ -128,8 +126,7 @@ class ValenceNetwork(eqx.Module):
     def atoms(self, graph: MoleculeGraph) -> jax.Array:
         """The vector of each atom, ``(n_atoms, width)``."""
         dtype = self.embedding.weight.dtype
-        scale = np.array([_SCALE.get(name, 1.0) for name in ATOM_INPUTS])
-        found = jnp.asarray(graph.node(*ATOM_INPUTS) / scale, dtype=dtype)
+        found = jnp.asarray(_atom_inputs(graph), dtype=dtype)
         bonds = jnp.asarray(graph.bond(*BOND_INPUTS), dtype=dtype)
         found = jax.nn.silu(_affine(self.embedding, found))
         for convolution in self.convolutions:
@@ -185,7 +182,18 @@ class ValenceNetwork(eqx.Module):
 
     def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
-        return refine(graph, ATOM_INPUTS, BOND_INPUTS, rounds=len(self.convolutions))
+        return refine(graph, _atom_inputs(graph), graph.bond(*BOND_INPUTS), rounds=len(self.convolutions))
+
+
+def _atom_inputs(graph: MoleculeGraph) -> Any:
+    """What the network reads of each atom, ``(n_atoms, n_inputs)``.
+
+    The hybridisation of an atom at the end of a chain says where charges are drawn, and nothing else.
+    """
+    array = jnp if isinstance(graph.nodes, jax.Array) else np
+    degree = graph.node("degree")[:, None]
+    inner = graph.node(*HYBRIDISATIONS) * (degree > 1)
+    return array.concatenate([graph.node(*ATOM_INPUTS), degree / 4, inner], axis=1)
 
 
 def _positive(x: jax.Array) -> jax.Array:
