@@ -37,7 +37,7 @@ def as_box_vectors(box_vectors: Any) -> jax.Array | None:
     Raises
     ------
     BoxError
-        If the shape of a jax array is not ``(3, 3)``.
+        If the shape of a jax array is not ``(3, 3)``, or an array of the host holds a NaN.
     """
     if not isinstance(box_vectors, jax.Array):
         box = host_box_vectors(box_vectors)
@@ -49,5 +49,5 @@ def as_box_vectors(box_vectors: Any) -> jax.Array | None:
 
 def host_box_vectors(box: Any) -> np.ndarray | None:
     """The same for what is no jax array, as a NumPy array."""
-    array = nanometers(box, "box vectors", (3, 3) if np.ndim(getattr(box, "m", box)) == 2 else (3,))
+    array = nanometers(box, "box vectors", (3, 3) if np.ndim(getattr(box, "m", box)) == 2 else (3,), BoxError)
     return np.diag(array) if array is not None and array.ndim == 1 else array

@@ -8,12 +8,16 @@ import numpy as np
 
 from openff_diffsystem.chemistry.methods import PERIODIC, require
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.forms import pair_forms
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
 
 REACTION_FIELD_DIELECTRIC = 78.3
 """OpenMM's default, which openff-interchange keeps."""
+
+EWALD_TOLERANCE = 1e-4
+"""Of openff-interchange's OpenMM export."""
 
 OPENMM_CUTOFF = 1.0
 """nm, OpenMM's default."""
@@ -42,6 +46,13 @@ class CutoffScheme(NamedTuple):
     mesh: tuple[int, int, int] | None = None
     dispersion_mesh: tuple[int, int, int] | None = None
 
+    def fits(self, other: CutoffScheme) -> bool:
+        """Whether a list made for one serves the other: they are equal, but for 5 percent of the points of a mesh."""
+        meshes = zip((self.mesh, self.dispersion_mesh), (other.mesh, other.dispersion_mesh), strict=True)
+        return self._replace(mesh=None, dispersion_mesh=None) == other._replace(
+            mesh=None, dispersion_mesh=None
+        ) and all(np.allclose(a or 0, b or 0, rtol=0.05, atol=1.0) for a, b in meshes)
+
     @property
     def switch_width(self) -> float:
         """Over which distance the Lennard-Jones interaction is switched off, nm."""
@@ -65,6 +76,16 @@ def mesh_points(
     return a, b, c
 
 
+def uses_mesh_for_dispersion(system: DiffSystem) -> bool:
+    """Whether Lennard-Jones attraction goes on beyond the cutoff."""
+    return system.methods.get("vdW", {}).get("periodic_method") == "Ewald3D"
+
+
+def uses_reaction_field(system: DiffSystem) -> bool:
+    """Whether Coulomb interactions end at the cutoff."""
+    return system.methods.get("Electrostatics", {}).get("periodic_potential") == "reaction-field"
+
+
 def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald_tolerance: float) -> CutoffScheme:
     """The scheme that openff-interchange's OpenMM export would choose for a system in a box.
 
@@ -80,6 +101,8 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
     require(system.methods, PERIODIC)
     if "GBSA" in system.system_layout.sections:
         raise UnsupportedForceFieldError("GBSA is an implicit solvent: it is not covered in a periodic system")
+    for form in pair_forms(system.term_indices):
+        raise UnsupportedForceFieldError(f"{form.section} is a custom pair potential: it is not covered in a box")
     settings = system.system_layout.settings
     values = system.parameterize(theta)
     cutoffs = {
@@ -89,8 +112,7 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
     }
     if not cutoffs:
         raise UnsupportedForceFieldError("the force field has no nonbonded section with a cutoff")
-    on_mesh = system.methods.get("vdW", {}).get("periodic_method") == "Ewald3D"
-    reaction_field = system.methods.get("Electrostatics", {}).get("periodic_potential") == "reaction-field"
+    on_mesh, reaction_field = uses_mesh_for_dispersion(system), uses_reaction_field(system)
     cutoff = OPENMM_CUTOFF if on_mesh else cutoffs.get("vdW", OPENMM_CUTOFF)
     has_switch = ("vdW", "switch_width") in settings and not on_mesh
     width = float(values.setting("vdW", "switch_width")) if has_switch else 0.0

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from openff_diffsystem import compiled
 from openff_diffsystem.configuration import as_positions
-from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.exceptions import BoxError, UnsupportedInputError
+from openff_diffsystem.neighbors import check_box
 from openff_diffsystem.parameters import as_vector
 from openff_diffsystem.units import nanometers
 
@@ -51,7 +52,7 @@ def evaluate_frames(
     """Energies of many frames, and their gradients in theta.
 
     The neighbour list of a frame is built on the host while the device evaluates the frames before it, and serves
-    the frames that follow for as long as it covers them.
+    the frames that follow for as long as it covers them. The mesh is that of the first frame, as in a simulation.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ def evaluate_frames(
 
     Raises
     ------
+    BoxError
+        If a box is not in reduced form or narrower than twice the cutoff.
     UnsupportedInputError
         If there are more frames than boxes, a frame is ``None``, or there are no frames at all.
     """
@@ -123,6 +126,8 @@ class _Lists:
 
         Its numbers are in the precision of theta.
         """
+        if self.latest is not None:
+            check_box(box, self.latest.scheme.cutoff)
         particles = positions
         if len(positions) != self.system.n_particles:
             particles = np.asarray(self.system.particle_positions(positions, self.vector))
@@ -184,8 +189,8 @@ def _boxes(system: DiffSystem, box_vectors: Any) -> Any:
     """A box for every frame: the same for all, or one after the other."""
     box = system.box_vectors if box_vectors is None else box_vectors
     if box is None or np.ndim(getattr(box, "m", box)) == 2:
-        one = None if box is None else nanometers(box, "box vectors", (3, 3))
+        one = None if box is None else nanometers(box, "box vectors", (3, 3), BoxError)
         while True:
             yield one
     for i, each in enumerate(box):
-        yield nanometers(each, f"box vectors of frame {i}", (3, 3))
+        yield nanometers(each, f"box vectors of frame {i}", (3, 3), BoxError)

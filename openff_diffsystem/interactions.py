@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
-from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.forms import pair_forms, valence_forms
+from openff_diffsystem.forms import valence_forms
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
@@ -32,15 +31,7 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
 
 
 def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> PeriodicInteractions:
-    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
-
-    Raises
-    ------
-    UnsupportedForceFieldError
-        If a custom section takes the place of vdW.
-    """
-    for form in pair_forms(system.term_indices):
-        raise UnsupportedForceFieldError(f"{form.section} is a custom pair potential: it is not covered in a box")
+    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays."""
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
     return PeriodicInteractions(local, not_interacting(system))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from openff_diffsystem import compiled
 from openff_diffsystem.configuration import as_box_vectors, as_positions
+from openff_diffsystem.cutoffs import EWALD_TOLERANCE, cutoff_scheme, uses_mesh_for_dispersion, uses_reaction_field
 from openff_diffsystem.exceptions import PositionsError, StaleNeighborListError, UnsupportedInputError
-from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.neighbors import NeighborList, check_box, check_finite
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -19,6 +21,7 @@ class Potential:
     """``potential(positions, theta, box_vectors=None, neighbors=None)``; see ``DiffSystem.to_jax_potential``.
 
     Called with plain arrays in a box, it keeps the neighbour list of the last call and uses it as long as it serves.
+    The mesh of that list stays while the box grows or shrinks by a few percent, as in a simulation.
     """
 
     def __init__(self, system: DiffSystem, chunk_size: int, add_constrained_forces: bool) -> None:
@@ -58,6 +61,8 @@ class Potential:
         if positions.ndim != 2:
             raise PositionsError(f"a periodic system takes one configuration at a time, got shape {positions.shape}")
         model = self._system.model(True, self._add_constrained_forces)
+        if neighbors is not None:
+            self._check_list(neighbors)
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((positions, vector, box, neighbors))):
             if neighbors is None:
                 raise UnsupportedInputError(
@@ -67,6 +72,18 @@ class Potential:
         else:
             neighbors = self._serving(model, positions, vector, box, neighbors)
         return model, positions, vector, box, neighbors
+
+    def _check_list(self, neighbors: NeighborList) -> None:
+        """Raise where a list is of another system, or of the same one with other methods."""
+        system, scheme = self._system, neighbors.scheme
+        if neighbors.images.shape[0] != system.n_particles:
+            raise UnsupportedInputError(
+                f"the neighbour list is of {neighbors.images.shape[0]} particles, the system has {system.n_particles}"
+            )
+        if (scheme.alpha is None) != uses_reaction_field(system):
+            raise UnsupportedInputError("the neighbour list was built for another periodic_potential of Electrostatics")
+        if (scheme.dispersion_mesh is not None) != uses_mesh_for_dispersion(system):
+            raise UnsupportedInputError("the neighbour list was built for another periodic_method of vdW")
 
     def _serving(
         self,
@@ -78,14 +95,21 @@ class Potential:
     ) -> NeighborList:
         """A list that covers this configuration: the one given, the last one if it still does, or a new one."""
         neighbors = given or self._latest
+        like = None
+        if given is None and self._latest is not None:
+            wanted = cutoff_scheme(self._system, vector, np.asarray(box), EWALD_TOLERANCE)
+            like = self._latest if self._latest.scheme.fits(wanted) else None
+            neighbors = like
         if neighbors is not None:
+            check_box(np.asarray(box), neighbors.scheme.cutoff)
             used = float(neighbors.reach_used(compiled.complete(model, positions, vector), box))
             if used <= float(neighbors.skin):
                 return neighbors
+            check_finite(positions)
             if given is not None:
                 raise StaleNeighborListError(
                     f"particles and box moved by {used:.3g} nm since the neighbour list was built, its skin is "
                     f"{float(given.skin):.3g} nm; build a new one with system.neighbor_list"
                 )
-        self._latest = self._system.neighbor_list(positions, box, vector, like=self._latest)
+        self._latest = self._system.neighbor_list(positions, box, vector, like=like)
         return self._latest

@@ -16,7 +16,7 @@ from openff_diffsystem import compiled
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.compiled import Model
 from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
-from openff_diffsystem.cutoffs import cutoff_scheme
+from openff_diffsystem.cutoffs import EWALD_TOLERANCE, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
 from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
@@ -274,12 +274,16 @@ class DiffSystem:
             ``potential(positions, theta, box_vectors=None, neighbors=None)``, kJ/mol: a scalar for positions
             ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm. Isolated molecules also take ``(n_conformers, n, 3)`` and give
             ``(n_conformers,)``. ``box_vectors``, ``(3, 3)``, nm, are by default those of the system.
-            ``neighbors`` is a :meth:`neighbor_list`; where jax traces the call, it must be given.
+            ``neighbors`` is a :meth:`neighbor_list`; where jax traces the call, it must be given. In a box, molecules
+            may be in any image, but have to be whole: bonded atoms in the same one.
 
         Raises
         ------
         UnsupportedForceFieldError
             If the system holds interactions that this potential does not cover.
+        StaleNeighborListError
+            From the potential, if the list given no longer covers the configuration. Compiled code cannot raise errors
+            of this package: there it is ``equinox.EquinoxRuntimeError``, with the same message.
         """
         if self.box_vectors is None:
             self.model(False, add_constrained_forces)
@@ -292,7 +296,7 @@ class DiffSystem:
         theta: Any = None,
         *,
         skin: float = 0.1,
-        ewald_tolerance: float = 1e-4,
+        ewald_tolerance: float = EWALD_TOLERANCE,
         like: NeighborList | None = None,
     ) -> NeighborList:
         """Who is near whom in a configuration, for the potential of a periodic system.
@@ -315,7 +319,7 @@ class DiffSystem:
         Raises
         ------
         BoxError
-            If there is no box, or it is not in reduced form or narrower than twice the cutoff.
+            If there is no box, or it is not in reduced form, narrower than twice the cutoff, or than cutoff and skin.
         PositionsError
             If a position is NaN or infinite.
         UnsupportedForceFieldError

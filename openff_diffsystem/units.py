@@ -77,13 +77,15 @@ def from_md(value: float, like: Any) -> Any:
     return type(like)(float(value) / _factor(like), like.units)
 
 
-def nanometers(value: Any, what: str, shape: tuple[int | None, ...]) -> np.ndarray | None:
+def nanometers(
+    value: Any, what: str, shape: tuple[int | None, ...], error: type[Exception] = PositionsError
+) -> np.ndarray | None:
     """Lengths as a float array in nm: from a ``Quantity`` of openff-units or OpenMM, or an array already in nm.
 
     Raises
     ------
     PositionsError
-        If the shape is not ``shape`` (``None`` stands for any length) or a value is not finite.
+        Or another ``error``: if the shape is not ``shape`` (``None`` stands for any length) or a value is not finite.
     """
     if value is None:
         return None
@@ -96,9 +98,7 @@ def nanometers(value: Any, what: str, shape: tuple[int | None, ...]) -> np.ndarr
     array = np.asarray(value, dtype=float)
     if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=False)):
         wanted = tuple("n" if n is None else n for n in shape)
-        raise PositionsError(f"{what} must have shape {wanted}, got {array.shape}")
+        raise error(f"{what} must have shape {wanted}, got {array.shape}")
     if not np.isfinite(array).all():
-        raise PositionsError(
-            f"{what} hold NaN or infinity, first at index {np.argwhere(~np.isfinite(array))[0].tolist()}"
-        )
+        raise error(f"{what} hold NaN or infinity, first at index {np.argwhere(~np.isfinite(array))[0].tolist()}")
     return array

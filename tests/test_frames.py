@@ -45,6 +45,12 @@ def test_isolated_molecules(stock_sage):
     assert found.gradients is None
 
 
+def test_progress_bar(trajectory, capsys):
+    system, frames, vectors = trajectory
+    system.evaluate_frames(frames, box_vectors=vectors, progress=True)
+    assert "6/6" in capsys.readouterr().err
+
+
 def test_bad_frames(trajectory):
     system, frames, vectors = trajectory
     with pytest.raises(UnsupportedInputError, match="no box for frame 2"):

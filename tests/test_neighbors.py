@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from openff.toolkit import ForceField
 
+from openff_diffsystem import DiffSystem
 from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.exceptions import (
     BoxError,
@@ -18,7 +22,9 @@ from openff_diffsystem.exceptions import (
 )
 from openff_diffsystem.interactions import not_interacting
 from openff_diffsystem.neighbors import build_neighbor_list
+from openff_diffsystem.potentials.cutoff_pairs import Particles, pair_energy
 from tests import boxes
+from tests.molecules import with_charges
 
 SCHEME = CutoffScheme(0.9, 0.8)
 
@@ -147,6 +153,50 @@ def test_list_of_other_cutoffs_is_refused(water):
     assert energies[0] != pytest.approx(energies[1], rel=1e-6)
 
 
+def test_cutoff_and_box_may_change_between_calls(water):
+    """Without a list of the caller's, the result does not depend on what was evaluated before."""
+    theta = water.force_field_parameters
+    longer = theta.vector.at[theta.layout.section_position("vdW", "cutoff")].set(1.0)
+    potential = water.to_jax_potential()
+    for vector, scale in ((theta.vector, 1.0), (longer, 1.0), (theta.vector, 1.3), (theta.vector, 1.0)):
+        at = scale * water.positions, vector, scale * water.box_vectors
+        assert float(potential(*at)) == pytest.approx(float(water.to_jax_potential()(*at)), rel=1e-12)
+
+
+def test_list_of_another_system_is_refused(water):
+    theta, neighbors = water.force_field_parameters, water.neighbor_list()
+    potential = copy.deepcopy(water).to_jax_potential()
+    potential._system.methods["vdW"]["periodic_method"] = "Ewald3D"
+    with pytest.raises(UnsupportedInputError, match="periodic_method of vdW"):
+        potential(water.positions, theta, None, neighbors)
+    potential._system.methods["Electrostatics"]["periodic_potential"] = "reaction-field"
+    with pytest.raises(UnsupportedInputError, match="periodic_potential of Electrostatics"):
+        jax.jit(potential)(jnp.asarray(water.positions), theta, None, neighbors)
+    smaller = boxes.water("tip3p.offxml").system()
+    with pytest.raises(UnsupportedInputError, match=f"of {water.n_particles} particles"):
+        smaller.to_jax_potential()(smaller.positions, theta, None, neighbors)
+
+
+def test_box_is_checked_with_a_list_at_hand():
+    """A box that shrinks below twice the cutoff, by less than the skin covers."""
+    system = boxes.water("tip3p.offxml", 1.8).system()
+    theta, neighbors = system.force_field_parameters, system.neighbor_list()
+    potential, narrow = system.to_jax_potential(), jnp.asarray(0.995 * system.box_vectors)
+    with pytest.raises(BoxError, match="less than twice the cutoff"):
+        potential(system.positions, theta, narrow, neighbors)
+    with pytest.raises(Exception, match="narrower than twice the cutoff"):
+        jax.block_until_ready(jax.jit(potential)(jnp.asarray(system.positions), theta, narrow, neighbors))
+    with pytest.raises(BoxError, match="less than twice the cutoff"):
+        system.evaluate_frames([system.positions] * 2, theta, [system.box_vectors, narrow])
+
+
+def test_skin_is_not_wider_than_the_box(water):
+    with pytest.raises(BoxError, match=r"cutoff and skin, 0\.9 nm and 1\.6 nm"):
+        water.neighbor_list(skin=1.6)
+    with pytest.raises(BoxError, match="no box"):
+        DiffSystem.from_smirnoff(ForceField("tip3p.offxml"), with_charges("O")).neighbor_list()
+
+
 def test_traced_without_a_list(water):
     potential = water.to_jax_potential()
     with pytest.raises(UnsupportedInputError, match="neighbor_list"):
@@ -163,12 +213,15 @@ def test_bad_boxes(water):
         potential(water.positions, theta, np.array([[2.0, 0.1, 0], [0, 2.0, 0], [0, 0, 2.0]]))
     with pytest.raises(BoxError, match=r"\(3, 3\)"):
         potential(water.positions, theta, jnp.ones(3))
+    with pytest.raises(BoxError, match="NaN"):
+        potential(water.positions, theta, np.nan * np.eye(3))
 
 
 def test_bad_positions(water):
     positions = jnp.asarray(water.positions).at[7, 1].set(jnp.nan)
-    with pytest.raises(PositionsError, match="particle 7"):
-        water.to_jax_potential()(positions, water.force_field_parameters)
+    for neighbors in (None, water.neighbor_list()):
+        with pytest.raises(PositionsError, match="particle 7"):
+            water.to_jax_potential()(positions, water.force_field_parameters, None, neighbors)
     with pytest.raises(PositionsError, match="one configuration"):
         water.to_jax_potential()(jnp.stack([positions] * 2), water.force_field_parameters)
     with pytest.raises(Exception, match="NaN"):
@@ -191,6 +244,60 @@ def test_overlapping_atoms_are_finite(water, dtype):
     first, second = jax.jvp(lambda x, t: gradient(x, t, box, neighbors), at, jax.tree.map(jnp.ones_like, at))
     for array in jax.tree.leaves((first, second)):
         assert np.isfinite(array).all()
+
+
+def test_overlapping_neighbors_of_a_molecule_are_finite(stock_sage):
+    """1-4 pairs have no neighbour list."""
+    molecule = with_charges("CCO")
+    for box in (None, 2.5 * np.eye(3)):
+        system = DiffSystem.from_smirnoff(stock_sage, molecule, charge_from_molecules=[molecule], box=box)
+        a, b = system.pairs_14[0]
+        positions = jnp.asarray(system.positions).at[a].set(system.positions[b])
+        neighbors = None if box is None else system.neighbor_list(positions)
+        energy, gradients = jax.value_and_grad(system.to_jax_potential(), argnums=(0, 1))(
+            positions, system.force_field_parameters.vector, None, neighbors
+        )
+        assert all(np.isfinite(array).all() for array in (energy, *gradients))
+
+
+def test_forces_of_particles_too_close_are_those_of_the_energy():
+    """Below the closest distance that is told apart the energy is constant, and so its gradient zero."""
+    none = np.empty((0, 2), dtype=int)
+    energies = []
+    for distance in (0.004, 0.006):
+        x = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0 + distance]])
+        neighbors = build_neighbor_list(x, 2.0 * np.eye(3), none, SCHEME)
+        rest = [jnp.asarray(a) for a in ([0.4, -0.4], [0.5, 0.5], [0.15, 0.1], [0.0, 0.0])]
+        particles = Particles(jnp.asarray(x), *rest, 2.0 * jnp.eye(3))
+        energy, gradient = jax.value_and_grad(pair_energy)(particles, neighbors)
+        energies.append(float(energy))
+        assert not np.any(gradient.positions)
+    assert energies[0] == energies[1]
+
+
+def test_sigma_of_zero(water):
+    """ff14SB has hydrogens without a size. Their epsilon is zero: no derivative of the others may notice."""
+    theta, neighbors = water.force_field_parameters, water.neighbor_list()
+    sigma = theta.select("vdW", "sigma", smirks="[#1:1]-[#8X2H2+0]-[#1]").selection.positions
+    assert len(sigma) == 1
+    potential, x = water.to_jax_potential(), jnp.asarray(water.positions)
+    found = []
+    for vector in (theta.vector, theta.vector.at[sigma].set(0.0)):
+        gradient = jax.grad(lambda x, t: potential(x, t, None, neighbors), argnums=(0, 1))
+        found.append(jax.jvp(gradient, (x, vector), (0.01 * x, 0.01 * theta.vector)))
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        assert np.isfinite(other).all()
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * float(jnp.abs(one).max()))
+
+
+def test_mixed_precision_is_promoted(water):
+    """A trajectory in single precision with a theta in double precision."""
+    positions = jnp.asarray(water.positions, jnp.float32)
+    theta, neighbors = water.force_field_parameters, water.neighbor_list(positions)
+    potential = water.to_jax_potential()
+    energy, gradient = jax.value_and_grad(potential)(positions, theta, None, neighbors)
+    assert energy.dtype == jnp.float64 and gradient.dtype == jnp.float32
+    assert float(energy) == pytest.approx(float(potential(np.asarray(positions, float), theta)), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,9 @@ import numpy as np
 from openff_diffsystem.cutoffs import REACTION_FIELD_DIELECTRIC, CutoffScheme
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
 from openff_diffsystem.potentials.ewald_series import erf_over_r, screened_dispersion
+from openff_diffsystem.potentials.pairs import CLOSEST
 from openff_diffsystem.potentials.symmetric import energy_of
 from openff_diffsystem.units import COULOMB
-
-CLOSEST = 1e-2
-"""Closer pairs, nm, have the energy they have here: overlapping particles stay finite, in single precision too."""
 
 
 class Particles(NamedTuple):
@@ -97,6 +95,7 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
     """
     cutoff2 = scheme.cutoff**2
     inside = (r2 < cutoff2) & listed
+    moving = inside & (r2 > CLOSEST**2)
     r2 = jnp.where(inside, jnp.maximum(r2, CLOSEST**2), cutoff2)
     inverse = jax.lax.rsqrt(r2)
     inverse2 = inverse * inverse
@@ -111,36 +110,39 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
         )
         coulomb = inverse - long_range
         slope = -0.5 * inverse * inverse2 - long_range_slope * (2.0 / cutoff2)
-    x2 = sigma * sigma * inverse2
-    x6 = jnp.where(inside, x2 * x2 * x2, 0.0)
-    x12 = x6 * x6
-    energy = 4.0 * (x12 - x6)
-    minus_r_slope = 48.0 * x12 - 24.0 * x6
-    force = -minus_r_slope * inverse2
+    # powers of sigma are never divided by it: it may be zero
+    x = sigma * inverse
+    x5 = jnp.where(inside, (x * x) ** 2 * x, 0.0)
+    x6 = x5 * x
+    energy = 4.0 * x6 * (x6 - 1.0)
+    slope_over_x5 = 48.0 * x6 - 24.0
+    size_slope = slope_over_x5 * x5 * inverse
+    force = jnp.where(moving, -slope_over_x5 * x6 * inverse2, 0.0)
     if scheme.switch_distance < scheme.cutoff:
         switch, switch_slope = _switch(r2 * inverse, scheme)
         force = switch * force + energy * switch_slope * inverse
-        energy, minus_r_slope = switch * energy, switch * minus_r_slope
-    terms = PairTerms(
-        jnp.where(inside, coulomb, 0.0), jnp.where(inside, slope, 0.0), energy, force, minus_r_slope / sigma
-    )
-    return terms if scheme.dispersion_mesh is None else _on_mesh(terms, r2, sigma, inside, scheme)
+        energy, size_slope = switch * energy, switch * size_slope
+    terms = PairTerms(jnp.where(inside, coulomb, 0.0), jnp.where(moving, slope, 0.0), energy, force, size_slope)
+    return terms if scheme.dispersion_mesh is None else _on_mesh(terms, r2, sigma, inside, moving, scheme)
 
 
-def _on_mesh(terms: PairTerms, r2: jax.Array, sigma: jax.Array, inside: jax.Array, scheme: CutoffScheme) -> PairTerms:
+def _on_mesh(
+    terms: PairTerms, r2: jax.Array, sigma: jax.Array, inside: jax.Array, moving: jax.Array, scheme: CutoffScheme
+) -> PairTerms:
     """Pairs whose attraction a mesh takes over; OpenMM shifts both energies to zero at the cutoff."""
     assert scheme.alpha is not None
     cutoff2 = scheme.cutoff**2
-    x2 = sigma * sigma / cutoff2
-    x6 = jnp.where(inside, x2 * x2 * x2, 0.0)
+    x = sigma / scheme.cutoff
+    x5 = jnp.where(inside, (x * x) ** 2 * x, 0.0)
+    x6 = x5 * x
     coefficients = screened_dispersion(scheme.alpha, scheme.cutoff, _tolerance(r2.dtype))
     on_mesh, slope = _polynomial(r2 * (2.0 / cutoff2) - 1.0, coefficients)
     return terms._replace(
-        lennard_jones=terms.lennard_jones - 4.0 * (x6 * x6 - x6),
-        size_slope=terms.size_slope - (48.0 * x6 * x6 - 24.0 * x6) / sigma,
+        lennard_jones=terms.lennard_jones - 4.0 * x6 * (x6 - 1.0),
+        size_slope=terms.size_slope - (48.0 * x6 - 24.0) * x5 / scheme.cutoff,
         # at the cutoff the argument of the polynomial is 1
         dispersion=jnp.where(inside, on_mesh - math.fsum(coefficients), 0.0),
-        dispersion_slope=jnp.where(inside, slope * (2.0 / cutoff2), 0.0),
+        dispersion_slope=jnp.where(moving, slope * (2.0 / cutoff2), 0.0),
     )
 
 
@@ -187,10 +189,9 @@ def _sweep(
     particles = Particles(*variables)
     n, dtype = len(particles.charges), particles.positions.dtype
     width = 6 if scheme.dispersion_mesh is None else 7
-    # the last row fills up incomplete blocks and rows; its lanes are off, and a size of 1 keeps 1/sigma finite
-    filler = jnp.array([[0, 0, 0, 0, 0, 1, 0]], dtype)
-    table = jnp.concatenate([jnp.column_stack(particles[:5]), filler])[:, :width]
-    in_blocks = jnp.concatenate([table[blocks].swapaxes(1, 2), jnp.ones((1, width, BLOCK), dtype)])
+    # the last row fills up incomplete blocks and rows; its lanes are off
+    table = jnp.concatenate([jnp.column_stack(particles[:5]), jnp.zeros((1, 7), dtype)])[:, :width]
+    in_blocks = jnp.concatenate([table[blocks].swapaxes(1, 2), jnp.zeros((1, width, BLOCK), dtype)])
     bits = np.uint8(1) << np.arange(BLOCK, dtype=np.uint8)
 
     def chunk(carry: tuple, rows: tuple) -> tuple[tuple, None]:

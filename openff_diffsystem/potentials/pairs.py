@@ -12,8 +12,14 @@ PADDING, FULL, SCALED_14 = 0, 1, 2
 """Kinds of pairs: none at all (a filler for equal shapes), one that interacts fully, one with the 1-4 scales."""
 
 
+CLOSEST = 1e-2
+"""Closer pairs, nm, have the energy they have here: overlapping particles stay finite, in single precision too."""
+
+
 def squared_distances(a: Vector, b: Vector, kinds: jax.Array) -> jax.Array:
-    """Squared distances of pairs, ``(n_pairs, 1)``, nm2; 1 for padding, so that nothing diverges there.
+    """Squared distances of pairs, ``(n_pairs, 1)``, nm2, at least ``CLOSEST`` squared.
+
+    Padding has 1, so that nothing diverges there.
 
     Parameters
     ----------
@@ -23,7 +29,7 @@ def squared_distances(a: Vector, b: Vector, kinds: jax.Array) -> jax.Array:
         ``(n_pairs, 1)``, int8.
     """
     displacement = difference(b, a)
-    return jnp.where(kinds == PADDING, 1.0, dot(displacement, displacement))
+    return jnp.where(kinds == PADDING, 1.0, jnp.maximum(dot(displacement, displacement), CLOSEST**2))
 
 
 def scales(kinds: jax.Array, scale14: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.neighbors import NeighborList, serves_box
 from openff_diffsystem.potentials.cutoff_pairs import Particles, pair_energy
 from openff_diffsystem.potentials.dispersion import long_range_correction
 from openff_diffsystem.potentials.dispersion_pme import (
@@ -102,8 +102,14 @@ def _listed(
     neighbors: NeighborList,
 ) -> jax.Array:
     """Positions of all particles; an error where the neighbour list serves other cutoffs or no longer covers them."""
-    positions = complete_positions(interactions.local, positions, parameters)
+    dtype = jnp.result_type(positions, parameters.values, box_vectors)
+    positions = complete_positions(interactions.local, positions.astype(dtype), parameters)
     scheme = neighbors.scheme
+    positions = eqx.error_if(
+        positions,
+        ~serves_box(box_vectors, scheme.cutoff),
+        "the box is narrower than twice the cutoff, or not in reduced form",
+    )
     for cutoff, name in ((scheme.cutoff, "cutoff"), (scheme.switch_width, "switch_width")):
         if ("vdW", name) in parameters.layout.settings and scheme.dispersion_mesh is None:
             other = jnp.abs(parameters.setting("vdW", name) - cutoff) > 1e-5
@@ -130,7 +136,8 @@ def _particles(
     # where an epsilon is zero the geometric mean has no derivative; it is defined as zero there
     root_epsilons, sizes = safe_sqrt(epsilon), 0.5 * sigma
     dispersion = dispersion_coefficients(root_epsilons, sizes)
-    return Particles(wrapped, charges, root_epsilons, sizes, dispersion, box_vectors)
+    particles = (wrapped, charges, root_epsilons, sizes, dispersion, box_vectors)
+    return Particles(*(array.astype(positions.dtype) for array in particles))
 
 
 def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, neighbors: NeighborList) -> jax.Array:
