@@ -1,7 +1,7 @@
 # Every target makes the environment it needs. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= pip,charges,examples,test
+EXTRAS ?= pip,charges,neural,examples,test
 WORKERS ?= 2
 BIN = $(VENV)/bin
 

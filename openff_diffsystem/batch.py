@@ -35,7 +35,7 @@ _GRANULARITY = 16
 _FILLER = {"idivf": 1.0}
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["assignment", "interactions"], meta_fields=["layout"])
+@partial(jax.tree_util.register_dataclass, data_fields=["assignment", "interactions", "origin"], meta_fields=["layout"])
 @dataclass
 class SizeClass:
     """The systems of one size class, filled up to equal shapes and stacked.
@@ -46,12 +46,16 @@ class SizeClass:
         The six arrays of an ``Assignment``, ``(n_systems, n)`` each.
     interactions
         Arrays as in ``Interactions``, with a leading axis ``n_systems``.
+    origin
+        Which value of its system each value of a filled-up one repeats, ``(n_systems, n_values)``; -1 for fillers,
+        which are the assignment's offsets.
     layout
         The layout of one filled-up system. Static.
     """
 
     assignment: tuple[Any, ...]
     interactions: Interactions
+    origin: Any
     layout: SystemLayout
 
     @property
@@ -103,7 +107,9 @@ class SystemBatch:
         place: np.ndarray,
         n_atoms: tuple[int, ...],
         force_field_parameters: ForceFieldParameters,
+        layouts: tuple[SystemLayout, ...],
     ) -> None:
+        self._layouts = layouts
         self._classes = classes
         self._place = place
         self.n_atoms = n_atoms
@@ -133,7 +139,8 @@ class SystemBatch:
             members = np.flatnonzero(sizes == size)
             place[members] = np.stack([np.full(len(members), number), np.arange(len(members))], axis=1)
             classes.append(_stack([systems[i] for i in members.tolist()], add_constrained_forces))
-        return cls(tuple(classes), place, tuple(s.n_atoms for s in systems), first.force_field_parameters)
+        n_atoms, layouts = zip(*((system.n_atoms, system.system_layout) for system in systems), strict=True)
+        return cls(tuple(classes), place, n_atoms, first.force_field_parameters, layouts)
 
     @property
     def parameter_layout(self) -> ParameterLayout:
@@ -203,20 +210,48 @@ class SystemBatch:
         positions
             What :meth:`pack` returned, or its argument.
         theta
-            :class:`ForceFieldParameters`, a selection, or the flat vector; by default the force field's own.
+            :class:`ForceFieldParameters`, a selection, or the flat vector; by default the force field's own. Or a
+            list of :class:`SystemParameters`, one per system.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If theta belongs to another force field, or system parameters to other systems.
         """
         if not isinstance(positions, PackedPositions):
             positions = self.pack(positions)
-        vector = as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
+        given = self._of_classes(theta)
         energies = [
-            _class_energies(size_class, rows, jnp.asarray(systems.array), vector).ravel()
-            for size_class, rows, systems in zip(self._classes, positions.positions, positions.systems, strict=True)
+            _class_energies(size_class, rows, jnp.asarray(systems.array), one).ravel()
+            for size_class, rows, systems, one in zip(
+                self._classes, positions.positions, positions.systems, given, strict=True
+            )
         ]
         return jnp.concatenate(energies)[positions.order.array]
 
     def split(self, energies: Any, positions: PackedPositions) -> list[Any]:
         """The energies of :meth:`potential` by system, ``(n_conformers,)`` each."""
         return jnp.split(energies, np.cumsum(positions.n_conformers)[:-1])
+
+    def _of_classes(self, theta: Any) -> list[jax.Array]:
+        """Per size class the flat vector, or the filled-up values of its systems, ``(n_systems, n_values)``."""
+        if not (isinstance(theta, list | tuple) and any(isinstance(one, SystemParameters) for one in theta)):
+            vector = as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
+            return [vector] * len(self._classes)
+        if len(theta) != len(self):
+            raise ParameterMismatchError(f"parameters of {len(theta)} systems, the batch has {len(self)}")
+        for i, (one, layout) in enumerate(zip(theta, self._layouts, strict=True)):
+            if not isinstance(one, SystemParameters) or one.layout != layout:
+                raise ParameterMismatchError(f"entry {i} holds no parameters of system {i}: {one!r}")
+        found = []
+        for number, size_class in enumerate(self._classes):
+            values = [theta[i].values for i in np.flatnonzero(self._place[:, 0] == number).tolist()]
+            longest = max(len(one) for one in values)
+            padded = jnp.stack([jnp.pad(one, (0, longest - len(one))) for one in values])
+            fillers = size_class.assignment[2].astype(padded.dtype)
+            repeated = jnp.take_along_axis(padded, jnp.maximum(size_class.origin, 0), axis=1)
+            found.append(jnp.where(size_class.origin >= 0, repeated, fillers))
+        return found
 
     def _conformers(self, i: int, positions: Any) -> Any:
         if not isinstance(positions, jax.Array):
@@ -237,7 +272,8 @@ def _class_energies(size_class: SizeClass, rows: jax.Array, systems: jax.Array, 
     def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
         positions, system = row
         mine = jax.tree.map(lambda array: array[system], size_class)
-        parameters = SystemParameters(Assignment(*mine.assignment)(theta), mine.layout)
+        values = theta[system] if theta.ndim == 2 else Assignment(*mine.assignment)(theta)
+        parameters = SystemParameters(values, mine.layout)
         return jax.vmap(lambda one: total_energy(mine.interactions, one, parameters))(positions)
 
     return jax.lax.map(one_row, (rows, systems))
@@ -281,7 +317,7 @@ def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass
     settings = {key: start + i for i, key in enumerate(systems[0].system_layout.settings)}
     layout = SystemLayout(sections, settings, None)
 
-    assignments = [_filled_assignment(system, layout, n_atoms) for system in systems]
+    assignments, origins = zip(*(_filled_assignment(system, layout, n_atoms) for system in systems), strict=True)
     n_further = max(len(a.further_row) for a in assignments)
     stacked = tuple(
         jnp.asarray(np.stack(arrays))
@@ -315,13 +351,16 @@ def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass
         )
         for one, system in zip(host, systems, strict=True)
     ]
-    return SizeClass(stacked, jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *filled), layout)
+    interactions = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *filled)
+    return SizeClass(stacked, interactions, jnp.asarray(np.stack(origins)), layout)
 
 
-def _filled_assignment(system: DiffSystem, layout: SystemLayout, n_atoms: int) -> Assignment:
-    """The assignment of one system onto the values of a filled-up one: copies written out, fillers constant."""
+def _filled_assignment(system: DiffSystem, layout: SystemLayout, n_atoms: int) -> tuple[Assignment, np.ndarray]:
+    """The assignment of one system onto the values of a filled-up one: copies written out, fillers constant.
+
+    With it, which value of the system each value of the filled-up one repeats, ``(n_values,)``, -1 for fillers.
+    """
     mine = system.assignment_map
-    # which value of the system each value of the filled-up one repeats; -1 for fillers
     origin = np.full(layout.size, -1, dtype=np.int64)
     offset = np.zeros(layout.size)
     numbers = SystemParameters(np.arange(system.system_layout.size), system.system_layout)
@@ -347,7 +386,7 @@ def _filled_assignment(system: DiffSystem, layout: SystemLayout, n_atoms: int) -
         for position in np.flatnonzero(origin == row)
     ]
     rows, sources, weights = zip(*further, strict=True) if further else ((), (), ())
-    return Assignment(
+    filled = Assignment(
         source=np.where(real, mine.source[origin], 0).astype(np.int32),
         weight=np.where(real, mine.weight[origin], 0.0),
         offset=np.where(real, mine.offset[origin], offset),
@@ -355,3 +394,4 @@ def _filled_assignment(system: DiffSystem, layout: SystemLayout, n_atoms: int) -
         further_source=np.array(sources, dtype=np.int32),
         further_weight=np.array(weights, dtype=float),
     )
+    return filled, origin.astype(np.int32)

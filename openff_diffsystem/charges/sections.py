@@ -68,13 +68,19 @@ def nagl(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> A
     )
 
 
+def neural(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> AffineRows:
+    """Charges of the section's network, with its weights as they are: constants."""
+    return constant(np.asarray(handler.parameterize(molecule.molecule)[0][:, 0], dtype=float))
+
+
 CHARGE_SECTIONS: dict[str, Callable[[PreparedMolecule, Any, ParameterLayout], AffineRows | None]] = {
     "LibraryCharges": library_charges,
+    "NeuralCharges": neural,
     "NAGLCharges": nagl,
     "ChargeIncrementModel": charge_increments,
     "ToolkitAM1BCC": am1bcc,
 }
-"""Sections that assign charges, in SMIRNOFF's order of precedence."""
+"""Sections that assign charges, in SMIRNOFF's order of precedence; NeuralCharges is ours."""
 
 
 def atom_charges(molecule: PreparedMolecule, handlers: dict[str, Any], layout: ParameterLayout) -> AffineRows:

@@ -19,6 +19,7 @@ from openff_diffsystem.handlers._classes import (
     VirtualSiteHandler,
     vdWHandler,
 )
+from openff_diffsystem.handlers._neural import NeuralChargesHandler
 from openff_diffsystem.handlers._swap import install
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ImproperTorsionHandler",
     "LibraryChargeHandler",
     "NAGLChargesHandler",
+    "NeuralChargesHandler",
     "ProperTorsionHandler",
     "ToolkitAM1BCCHandler",
     "VirtualSiteHandler",

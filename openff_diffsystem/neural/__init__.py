@@ -1,0 +1,20 @@
+"""Networks upstream of the force field: molecule graphs, models that emit parameters, and models with theta."""
+
+from openff_diffsystem.neural.charges import espaloma_charges, load_espaloma, replace_charges
+from openff_diffsystem.neural.graph import MoleculeGraph
+from openff_diffsystem.neural.linkage import Link, linkage
+from openff_diffsystem.neural.parameterize import LambdaModule, lambda_module
+from openff_diffsystem.neural.valence import ValenceNetwork, generic_valence
+
+__all__ = [
+    "LambdaModule",
+    "Link",
+    "MoleculeGraph",
+    "ValenceNetwork",
+    "espaloma_charges",
+    "generic_valence",
+    "lambda_module",
+    "linkage",
+    "load_espaloma",
+    "replace_charges",
+]

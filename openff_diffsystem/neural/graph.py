@@ -1,0 +1,304 @@
+"""Molecules as graphs: what a network reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from openff.toolkit import Molecule, Topology
+from rdkit import Chem
+
+from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
+from openff_diffsystem.exceptions import MissingStackError, ParameterMismatchError, UnsupportedInputError
+
+if TYPE_CHECKING:
+    from openff_diffsystem.system import DiffSystem
+
+ELEMENTS = ("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")
+"""Elements with a feature of their own; others are told apart by ``atomic_number``."""
+
+RING_SIZES = range(3, 9)
+
+HYBRIDISATIONS = ("SP", "SP2", "SP3", "SP3D", "SP3D2")
+
+NODE_FEATURES = (
+    *ELEMENTS,
+    *("atomic_number", "mass", "covalent_radius", "degree", "valence", "formal_charge", "aromatic"),
+    *(f"ring{size}" for size in RING_SIZES),
+    *HYBRIDISATIONS,
+)
+"""Columns of ``MoleculeGraph.nodes``. ``mass`` is in dalton, ``covalent_radius`` in nm; ``valence`` is the sum of
+bond orders, ``ringN`` says whether the atom is in a ring of N atoms. All are 0 or 1 where nothing else is said."""
+
+BOND_FEATURES = ("single", "double", "triple", "in_ring", "conjugated", "aromatic")
+"""Columns of ``MoleculeGraph.bond_features``, 0 or 1. An aromatic bond is neither single nor double."""
+
+_TABLE = Chem.GetPeriodicTable()
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["nodes", "bond_features", "molecule", "bonds", "angles", "propers", "impropers"],
+    meta_fields=["n_molecules"],
+)
+@dataclass(frozen=True)
+class MoleculeGraph:
+    """One molecule, or several side by side: atoms with features, and every bond, angle and torsion. A pytree.
+
+    Every array is a NumPy array, or a JAX array after :meth:`to_jax`; both speak DLPack, so that
+    ``torch.from_dlpack(graph.nodes)`` shares the memory.
+
+    Attributes
+    ----------
+    nodes
+        ``(n_atoms, n_features)``, float64, the columns of ``NODE_FEATURES``.
+    bond_features
+        ``(n_bonds, n_features)``, float64, the columns of ``BOND_FEATURES``.
+    molecule
+        ``(n_atoms,)``, int32: the molecule of each atom.
+    bonds, angles, propers
+        ``(n, 2)``, ``(n, 3)`` and ``(n, 4)``, int32: each term once, the end with the smaller index
+        first, rows in ascending order.
+    impropers
+        ``(n, 4)``, int32: each atom with three neighbours, as the second of the row, its neighbours in
+        ascending order.
+    n_molecules
+        Static.
+    """
+
+    nodes: Any
+    bond_features: Any
+    molecule: Any
+    bonds: Any
+    angles: Any
+    propers: Any
+    impropers: Any
+    n_molecules: int
+
+    @classmethod
+    def from_molecule(cls, molecule: Any) -> MoleculeGraph:
+        """The graph of a ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens.
+
+        Aromaticity is that of SMIRNOFF's model.
+
+        Raises
+        ------
+        UnsupportedInputError
+            For anything else.
+        """
+        prepared = PreparedMolecule(as_molecule(molecule))
+        # a molecule made from SMILES lists its bonds in another order than the one it was written from
+        pairs = sorted(prepared.bonds)
+        bonds = [prepared.rdmol.GetBondBetweenAtoms(*pair) for pair in pairs]
+        impropers = [
+            (around[0], centre, *around[1:]) for centre, around in enumerate(prepared.neighbours) if len(around) == 3
+        ]
+        return cls(
+            nodes=np.array([_atom_features(atom) for atom in prepared.rdmol.GetAtoms()], dtype=float),
+            bond_features=np.array([_bond_features(b) for b in bonds], dtype=float).reshape(-1, len(BOND_FEATURES)),
+            molecule=np.zeros(prepared.n_atoms, dtype=np.int32),
+            bonds=_indices(pairs, 2),
+            angles=_indices(sorted(prepared.angles), 3),
+            propers=_indices(sorted(prepared.propers), 4),
+            impropers=_indices(impropers, 4),
+            n_molecules=1,
+        )
+
+    @classmethod
+    def from_molecules(cls, molecules: Any) -> MoleculeGraph:
+        """One graph of a ``Topology`` or of several molecules, side by side in their order."""
+        molecules = molecules.molecules if isinstance(molecules, Topology) else molecules
+        return cls.concatenate([cls.from_molecule(molecule) for molecule in molecules])
+
+    @classmethod
+    def from_system(cls, system: DiffSystem, molecules: Sequence[int] | None = None) -> MoleculeGraph:
+        """One graph of the unique molecules of a system, in the order of ``system.molecules``; no virtual sites.
+
+        Parameters
+        ----------
+        molecules
+            Positions in ``system.molecules``; by default all of them.
+        """
+        chosen = range(len(system.molecules)) if molecules is None else molecules
+        return cls.concatenate([_graph_of_smiles(system.molecules[i][0]) for i in chosen])
+
+    @classmethod
+    def concatenate(cls, graphs: Sequence[MoleculeGraph]) -> MoleculeGraph:
+        """Graphs side by side, their atoms, bonds and other terms in order.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If there are none.
+        """
+        if not graphs:
+            raise UnsupportedInputError("there is no molecule to make a graph of")
+        first = np.cumsum([0, *(graph.n_atoms for graph in graphs)])
+        count = np.cumsum([0, *(graph.n_molecules for graph in graphs)])
+        arrays = {
+            name: np.concatenate([getattr(graph, name) + shift for graph, shift in zip(graphs, by[:-1], strict=True)])
+            for name, by in (("molecule", count), *((term, first) for term in _TERMS))
+        }
+        return cls(
+            nodes=np.concatenate([graph.nodes for graph in graphs]),
+            bond_features=np.concatenate([graph.bond_features for graph in graphs]),
+            n_molecules=int(count[-1]),
+            **{name: array.astype(np.int32) for name, array in arrays.items()},
+        )
+
+    @property
+    def n_atoms(self) -> int:
+        return self.nodes.shape[0]
+
+    @property
+    def n_bonds(self) -> int:
+        return self.bonds.shape[0]
+
+    @property
+    def formal_charges(self) -> Any:
+        """Of each molecule, ``(n_molecules,)``, e."""
+        return jax.ops.segment_sum(jnp.asarray(self.node("formal_charge")), self.molecule, self.n_molecules)
+
+    def node(self, *names: str) -> Any:
+        """Node features by name: ``(n_atoms,)`` of one, ``(n_atoms, n)`` of several.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If there is no such feature.
+        """
+        return _columns(self.nodes, NODE_FEATURES, names)
+
+    def bond(self, *names: str) -> Any:
+        """Bond features by name, like :meth:`node`."""
+        return _columns(self.bond_features, BOND_FEATURES, names)
+
+    def to_jax(self) -> MoleculeGraph:
+        """The same graph of JAX arrays, the features in JAX's own precision."""
+        return jax.tree.map(jnp.asarray, self)
+
+    def to_numpy(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self) if f.name != "n_molecules"}
+
+    def to_networkx(self) -> Any:
+        """A ``networkx.Graph``; features are attributes of its nodes and edges by name, terms those of the graph.
+
+        Raises
+        ------
+        MissingStackError
+            If networkx is not installed.
+        """
+        networkx = _optional("networkx", "pip install openff-diffsystem[neural]")
+        arrays = self.to_numpy()
+        graph = networkx.Graph(**{name: arrays[name].tolist() for name in ("angles", "propers", "impropers")})
+        for i, (features, molecule) in enumerate(zip(arrays["nodes"], arrays["molecule"], strict=True)):
+            graph.add_node(i, molecule=int(molecule), **dict(zip(NODE_FEATURES, features.tolist(), strict=True)))
+        for (a, b), features in zip(arrays["bonds"].tolist(), arrays["bond_features"].tolist(), strict=True):
+            graph.add_edge(a, b, **dict(zip(BOND_FEATURES, features, strict=True)))
+        return graph
+
+    def to_torch_geometric(self) -> Any:
+        """A ``torch_geometric.data.Data``: ``x``, ``edge_index``, ``edge_attr`` (each bond both ways), ``batch``.
+
+        Terms are ``angle_index``, ``proper_index`` and ``improper_index``, ``(n_atoms_per_term, n)``, which PyTorch
+        Geometric renumbers when it makes batches.
+
+        Raises
+        ------
+        MissingStackError
+            If PyTorch Geometric is not installed.
+        """
+        data = _optional("torch_geometric.data", "pip install torch_geometric")
+        torch = _optional("torch", "pip install openff-diffsystem[torch]")
+        arrays = self.to_numpy()
+        both = np.concatenate([arrays["bonds"], arrays["bonds"][:, ::-1]]).T
+        return data.Data(
+            x=torch.from_numpy(arrays["nodes"]).to(torch.get_default_dtype()),
+            edge_index=torch.from_numpy(both.astype(np.int64)),
+            edge_attr=torch.from_numpy(np.tile(arrays["bond_features"], (2, 1))).to(torch.get_default_dtype()),
+            batch=torch.from_numpy(arrays["molecule"].astype(np.int64)),
+            **{
+                f"{name[:-1]}_index": torch.from_numpy(arrays[name].T.astype(np.int64).copy())
+                for name in ("angles", "propers", "impropers")
+            },
+        )
+
+    def to_dgl(self) -> Any:
+        """A ``dgl.DGLGraph`` of atoms, each bond both ways, with ``ndata["h"]`` and ``edata["h"]``.
+
+        Raises
+        ------
+        MissingStackError
+            If DGL is not installed.
+        """
+        dgl = _optional("dgl", "see dgl.ai")
+        torch = _optional("torch", "pip install openff-diffsystem[torch]")
+        arrays = self.to_numpy()
+        a, b = torch.from_numpy(arrays["bonds"].T.astype(np.int64).copy())
+        graph = dgl.graph((torch.cat([a, b]), torch.cat([b, a])), num_nodes=self.n_atoms)
+        graph.ndata["h"] = torch.from_numpy(arrays["nodes"]).to(torch.get_default_dtype())
+        graph.edata["h"] = torch.from_numpy(np.tile(arrays["bond_features"], (2, 1))).to(torch.get_default_dtype())
+        return graph
+
+    def __repr__(self) -> str:
+        terms = ", ".join(f"{getattr(self, name).shape[0]} {name}" for name in _TERMS)
+        return f"MoleculeGraph({self.n_molecules} molecules, {self.n_atoms} atoms, {terms})"
+
+
+_TERMS = ("bonds", "angles", "propers", "impropers")
+
+
+def _atom_features(atom: Any) -> list[float]:
+    number = atom.GetAtomicNum()
+    return [
+        *(atom.GetSymbol() == element for element in ELEMENTS),
+        number,
+        atom.GetMass(),
+        _TABLE.GetRcovalent(number) / 10,
+        atom.GetDegree(),
+        atom.GetTotalValence(),
+        atom.GetFormalCharge(),
+        atom.GetIsAromatic(),
+        *(atom.IsInRingSize(size) for size in RING_SIZES),
+        *(atom.GetHybridization().name == name for name in HYBRIDISATIONS),
+    ]
+
+
+def _bond_features(bond: Any) -> list[float]:
+    aromatic = bond.GetIsAromatic()
+    order = None if aromatic else bond.GetBondType().name
+    return [
+        *(order == name for name in ("SINGLE", "DOUBLE", "TRIPLE")),
+        bond.IsInRing(),
+        bond.GetIsConjugated(),
+        aromatic,
+    ]
+
+
+def _graph_of_smiles(mapped: str) -> MoleculeGraph:
+    return MoleculeGraph.from_molecule(Molecule.from_mapped_smiles(mapped, allow_undefined_stereo=True))
+
+
+def _indices(terms: Iterable[Sequence[int]], width: int) -> np.ndarray:
+    return np.array(list(terms), dtype=np.int32).reshape(-1, width)
+
+
+def _columns(array: Any, known: tuple[str, ...], names: tuple[str, ...]) -> Any:
+    for name in names:
+        if name not in known:
+            raise ParameterMismatchError(f"a graph has no feature {name!r}; there are {', '.join(known)}")
+    return array[:, known.index(names[0])] if len(names) == 1 else array[:, [known.index(name) for name in names]]
+
+
+def _optional(module: str, remedy: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingStackError(f"{module} is not installed: {remedy}") from error

@@ -1,0 +1,101 @@
+"""Which numbers of a system are one number: shared by SMIRKS, or by the output of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.neural.parameterize import LambdaModule
+from openff_diffsystem.neural.rows import terms_of
+from openff_diffsystem.neural.symmetry import term_classes
+from openff_diffsystem.system import DiffSystem
+
+
+@dataclass(frozen=True)
+class Link:
+    """Terms that share one number.
+
+    Attributes
+    ----------
+    column
+        Of the section's columns.
+    origin
+        Where the number comes from: the labels of theta with their weights, ``Bonds/b83/k`` or
+        ``1 x A/b/c + -1 x D/e/f``; ``constant``; or the name of the model and what it emits.
+    rows
+        ``(n,)``: the rows of ``parameters.unique(section)``.
+    """
+
+    column: str
+    origin: str
+    rows: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Link({self.column} of rows {self.rows.tolist()}: {self.origin})"
+
+
+def linkage(source: DiffSystem | LambdaModule, section: str) -> tuple[Link, ...]:
+    """Which terms of a section share one number, column by column, in the order of their first rows.
+
+    Values from theta are shared by SMIRKS. Values from a model are shared where the model cannot tell terms apart: by
+    its ``atom_classes(graph)``, ``(n_atoms,)``, and without that method by colour refinement on all features, which no
+    message passing can go beyond. Constants are linked by value.
+
+    Parameters
+    ----------
+    source
+        A system, or what :func:`lambda_module` made for one.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If there is no such section, or the module is one of several systems.
+    """
+    module = source if isinstance(source, LambdaModule) else None
+    if module is not None and len(module.systems) != 1:
+        raise ParameterMismatchError("linkage looks at one system; this module has several")
+    system = module.systems[0] if module is not None else source
+    assert isinstance(system, DiffSystem)
+    assignment = system.assignment(section)
+    blocks = assignment.blocks
+    labels = system.parameter_layout.labels
+    sources: list[list[tuple[int, float]]] = [[] for _ in range(blocks.n_values)]
+    row, component, weight = assignment.assignment.entries()
+    for i, j, w in zip(row.tolist(), component.tolist(), weight.tolist(), strict=True):
+        if blocks.start <= i < blocks.start + blocks.n_values:
+            sources[i - blocks.start].append((j, w))
+    emitted = {} if module is None else _emitted(module, section)
+    found: dict[tuple[str, Any, Any], list[int]] = {}
+    titles: dict[tuple[str, Any, Any], str] = {}
+    for i, (mine, offset) in enumerate(zip(sources, assignment.offset.tolist(), strict=True)):
+        column = blocks.columns[i % len(blocks.columns)]
+        if i in emitted:
+            title, key = emitted[i]
+        else:
+            key = (tuple(sorted(mine)), offset)
+            title = " + ".join(labels[j] if w == 1 else f"{w:g} x {labels[j]}" for j, w in mine) or "constant"
+        found.setdefault((column, title, key), []).append(i // len(blocks.columns))
+        titles[column, title, key] = title
+    links = [Link(key[0], titles[key], np.array(rows)) for key, rows in found.items()]
+    return tuple(sorted(links, key=lambda link: (blocks.columns.index(link.column), link.rows[0])))
+
+
+def _emitted(module: LambdaModule, section: str) -> dict[int, tuple[str, Any]]:
+    """Of each value of a section that a model emits, the model's name and what its output depends on."""
+    blocks = module.systems[0].system_layout.sections[section]
+    positions = module.outputs[0][blocks.start : blocks.start + blocks.n_values]
+    found: dict[int, tuple[str, Any]] = {}
+    for one in module.emitted:
+        if one.section != section:
+            continue
+        keys = term_classes(section, terms_of(section, module.graphs[one.source]), module.classes[one.source])
+        width = one.shape[1] if len(one.shape) == 2 else 1
+        size = int(np.prod(one.shape))
+        for i in np.flatnonzero((positions >= one.start) & (positions < one.start + size)).tolist():
+            term, n = divmod(int(positions[i]) - one.start, width)
+            name = f"{one.column}{n + 1}" if width > 1 else one.column
+            found[i] = (f"{one.title} emits {section}/{name}", (keys[term], n))
+    return found

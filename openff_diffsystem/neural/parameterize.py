@@ -1,0 +1,257 @@
+"""Theta and models together: a function that takes force-field parameters and networks and gives system parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
+from openff_diffsystem.neural.graph import MoleculeGraph
+from openff_diffsystem.neural.rows import TERMS, UniqueMolecules, check_known, term_numbers
+from openff_diffsystem.neural.symmetry import refine
+from openff_diffsystem.system import DiffSystem
+from openff_diffsystem.system_parameters import SystemParameters
+
+Model = Callable[[MoleculeGraph], Any]
+"""From a graph to parameters of its terms: an equinox module, or any other pytree that can be called."""
+
+
+class Emitted(NamedTuple):
+    """One array that a model emits.
+
+    Attributes
+    ----------
+    source
+        The name of the model among the sources.
+    section, column
+        What it is of.
+    shape
+        ``(n_terms,)``, or ``(n_terms, 6)`` by periodicity.
+    start
+        Where it stands among the outputs of all models.
+    """
+
+    source: Any
+    section: str
+    column: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def title(self) -> str:
+        """The name of the model."""
+        return _title(self.source)
+
+
+def lambda_module(
+    systems: DiffSystem | Sequence[DiffSystem],
+    sources: Mapping[Any, Model],
+    *,
+    molecules: Mapping[Any, Sequence[int]] | None = None,
+) -> LambdaModule:
+    """Let models take the place of rows of an OFFXML file.
+
+    Parameters
+    ----------
+    systems
+        The system to parameterize, or several: their molecules then are one graph, and each model is evaluated once.
+    sources
+        Models by what they emit. A model is called with a :class:`MoleculeGraph`. Under ``("Bonds", "k")`` or
+        ``"Bonds/k"`` it returns the values of that column; under a section, ``"Angles"`` or ``"Electrostatics"``, its
+        columns by name, or the values of its only column; under any other name, columns by section,
+        ``{"Bonds": {"k": k}}``. There is one value per term of the graph, ``graph.bonds`` and so on, and per atom in
+        other sections. Torsions have one per term for every periodicity alike, or ``(n_terms, 6)`` for
+        periodicities 1 to 6.
+    molecules
+        By source the molecules it is asked for, as positions in ``system.molecules``, counted on through several
+        systems; the others keep theta. By default all.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If a model emits what the system does not have, an array of the wrong shape, or what another model emits.
+    UnsupportedForceFieldError
+        If charges are asked for a molecule with virtual sites.
+    """
+    return LambdaModule(systems, sources, molecules or {})
+
+
+class LambdaModule:
+    """``parameters = module(theta, models)``: pure, differentiable in both, without weights of its own.
+
+    Made by :func:`lambda_module`.
+
+    Attributes
+    ----------
+    systems
+        What is parameterized.
+    graphs, chosen
+        By source the graph its model is called with, and the molecules it holds.
+    classes
+        By source, which atoms of its graph the model cannot tell apart, ``(n_atoms,)``.
+    emitted
+        Every array that the models emit.
+    outputs
+        By system, of each of its values the position among everything that is emitted, -1 where theta stays,
+        ``(n_values,)``.
+    """
+
+    def __init__(
+        self,
+        systems: DiffSystem | Sequence[DiffSystem],
+        sources: Mapping[Any, Model],
+        molecules: Mapping[Any, Sequence[int]],
+    ) -> None:
+        self._single = isinstance(systems, DiffSystem)
+        self.systems: tuple[DiffSystem, ...] = (systems,) if isinstance(systems, DiffSystem) else tuple(systems)
+        self.names = tuple(sources)
+        graphs = [
+            [MoleculeGraph.from_system(system, [i]) for i in range(len(system.molecules))] for system in self.systems
+        ]
+        everyone = [graph for of_system in graphs for graph in of_system]
+        if unknown := [name for name in molecules if name not in sources]:
+            raise ParameterMismatchError(f"molecules for {unknown[0]!r}, which is no source")
+        self.chosen = {name: tuple(molecules.get(name, range(len(everyone)))) for name in sources}
+        self.graphs = {
+            name: MoleculeGraph.concatenate([everyone[i] for i in self._within(name, len(everyone))])
+            for name in sources
+        }
+        self.classes = {name: _classes(model, self.graphs[name]) for name, model in sources.items()}
+        self.emitted = self._emitted(sources)
+        self.outputs = self._outputs(graphs)
+
+    def __call__(self, theta: Any, models: Mapping[Any, Model]) -> Any:
+        """System parameters, differentiable in theta and in the models.
+
+        Parameters
+        ----------
+        theta
+            As for ``DiffSystem.parameterize``.
+        models
+            Under the same names as the sources.
+
+        Returns
+        -------
+        SystemParameters
+            Or a list of them, if the module is one of several systems.
+        """
+        if set(models) != set(self.names):
+            raise ParameterMismatchError(f"models must be {', '.join(map(str, self.names))}")
+        found = {
+            (name, section, column): values
+            for name in self.names
+            for section, column, values in self._columns(name, models[name](self.graphs[name]))
+        }
+        parts = [jnp.ravel(found[one.source, one.section, one.column]) for one in self.emitted]
+        flat = jnp.concatenate(parts) if parts else jnp.zeros(1)
+        result = [
+            _merge(system.parameterize(theta), output, flat)
+            for system, output in zip(self.systems, self.outputs, strict=True)
+        ]
+        return result[0] if self._single else result
+
+    def _within(self, name: Any, n_molecules: int) -> tuple[int, ...]:
+        chosen = self.chosen[name]
+        outside = [i for i in chosen if not 0 <= i < n_molecules]
+        if outside or len(set(chosen)) < len(chosen) or not chosen:
+            raise ParameterMismatchError(
+                f"{name}: molecules must be different numbers from 0 to {n_molecules - 1}, got {list(chosen)}"
+            )
+        return chosen
+
+    def _emitted(self, sources: Mapping[Any, Model]) -> list[Emitted]:
+        found: list[Emitted] = []
+        start = 0
+        for name, model in sources.items():
+            shapes = eqx.filter_eval_shape(lambda one, graph: one(graph), model, self.graphs[name])
+            for section, column, values in self._columns(name, shapes):
+                check_known(section)
+                graph, title = self.graphs[name], f"{_title(name)}: {section}/{column}"
+                n_terms = getattr(graph, TERMS[section]).shape[0] if section in TERMS else graph.n_atoms
+                shape = tuple(values.shape)
+                if shape not in ({(n_terms,), (n_terms, 6)} if "Torsions" in section else {(n_terms,)}):
+                    raise ParameterMismatchError(f"{title} must have shape ({n_terms},), got {shape}")
+                found.append(Emitted(name, section, column, shape, start))
+                start += int(np.prod(shape))
+        return found
+
+    def _columns(self, name: Any, output: Any) -> list[tuple[str, str, Any]]:
+        """Section, column and values of everything that a model returned."""
+        layout = self.systems[0].system_layout.sections
+        section, _, column = _title(name).partition("/")
+        if column:
+            sections = {section: {column: output}}
+        elif section in layout:
+            sections = {section: output}
+        elif isinstance(output, Mapping):
+            sections = dict(output)
+        else:
+            raise ParameterMismatchError(
+                f"{name!r} is no section of this system, so its model has to return columns by section"
+            )
+        found = []
+        for tag, columns in sections.items():
+            if tag not in layout:
+                raise ParameterMismatchError(f"{_title(name)}: no section {tag!r}; there are {', '.join(layout)}")
+            known = layout[tag].columns
+            if not isinstance(columns, Mapping):
+                if len(known) > 1:
+                    raise ParameterMismatchError(f"{_title(name)}: values of {tag} by column, of {', '.join(known)}")
+                columns = {known[0]: columns}
+            for key, values in columns.items():
+                if key not in known:
+                    raise ParameterMismatchError(
+                        f"{_title(name)}: {tag} has no column {key!r}; there are {', '.join(known)}"
+                    )
+                found.append((tag, key, values))
+        return found
+
+    def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[np.ndarray, ...]:
+        """What the attribute ``outputs`` holds."""
+        positions = [np.full(system.system_layout.size, -1, dtype=np.int64) for system in self.systems]
+        unique = [UniqueMolecules(system, mine) for system, mine in zip(self.systems, graphs, strict=True)]
+        place = [(s, i) for s, mine in enumerate(graphs) for i in range(len(mine))]
+        for one in self.emitted:
+            numbers = term_numbers(one.section, self.graphs[one.source])
+            shift = 0
+            for s, molecule in (place[i] for i in self.chosen[one.source]):
+                if one.section == "Electrostatics" and unique[s].n_sites[molecule]:
+                    raise UnsupportedForceFieldError(
+                        f"Electrostatics: {self.systems[s].molecules[molecule][0]} has virtual sites, whose charges "
+                        "are taken from those of its atoms; a model cannot emit charges of its atoms alone"
+                    )
+                rows = unique[s].rows(one.section, molecule, numbers, shift)
+                shift += graphs[s][molecule].n_atoms
+                blocks = self.systems[s].system_layout.sections[one.section]
+                where = blocks.start + rows.row * len(blocks.columns) + blocks.columns.index(one.column)
+                target = one.start + rows.term
+                if len(one.shape) == 2 and rows.periodicity is not None:
+                    known = rows.periodicity <= one.shape[1]
+                    where = where[known]
+                    target = (one.start + rows.term * one.shape[1] + rows.periodicity - 1)[known]
+                if (positions[s][where] >= 0).any():
+                    raise ParameterMismatchError(f"{one.section}/{one.column} is emitted by two models")
+                positions[s][where] = target
+        return tuple(positions)
+
+
+def _merge(base: SystemParameters, output: np.ndarray, flat: jax.Array) -> SystemParameters:
+    if (output < 0).all():
+        return base
+    dtype = jnp.result_type(base.values, flat)
+    emitted = flat[np.maximum(output, 0)].astype(dtype)
+    return SystemParameters(jnp.where(output >= 0, emitted, base.values.astype(dtype)), base.layout)
+
+
+def _classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
+    known = getattr(model, "atom_classes", None)
+    return refine(graph) if known is None else np.asarray(known(graph))
+
+
+def _title(name: Any) -> str:
+    return "/".join(name) if isinstance(name, tuple) else str(name)

@@ -1,0 +1,264 @@
+"""A graph network that emits valence parameters, and the force field that has a place for each of them.
+
+The architecture is espaloma's (Wang et al., Chem. Sci. 13, 12016 (2022)): message passing gives every atom a vector,
+and sums over the orders in which a term can be read (Janossy pooling) make of these vectors the numbers of the term.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.neural.graph import ELEMENTS, HYBRIDISATIONS, RING_SIZES, MoleculeGraph
+from openff_diffsystem.neural.symmetry import refine
+
+PERIODICITIES = (1, 2, 3, 4, 5, 6)
+
+ATOM_INPUTS = (*ELEMENTS, "aromatic", *(f"ring{size}" for size in RING_SIZES))
+BOND_INPUTS = ("in_ring", "aromatic")
+"""What the network reads of an atom and of a bond, besides degree and hybridisation: nothing that depends on where a
+carboxylate, a nitro group or a phosphate is drawn to have its charge, as formal charges and bond orders do."""
+
+BOND_K = 240_000.0
+ANGLE_K = 640.0
+TORSION_K = 2.0
+IMPROPER_K = 10.0
+"""kJ/mol/nm2, kJ/mol/rad2, kJ/mol and kJ/mol: what an output of the network counts in. The first three are the medians
+over the rows of Sage 2.2.1 (of the size of k for proper torsions), rounded; its few impropers have up to 40."""
+
+TEXTBOOK_ANGLES = {"SP": np.deg2rad(175.0), "SP2": np.deg2rad(120.0)}
+TETRAHEDRAL = np.arccos(-1 / 3)
+"""Where an angle starts, by the hybridisation of its centre; 180 degrees itself is out of reach of a sigmoid."""
+
+_UNIT = float(np.log(np.e - 1))
+"""softplus of this is one."""
+
+
+def _affine(layer: eqx.nn.Linear, x: jax.Array) -> jax.Array:
+    """A layer applied to rows, ``(n, n_in)``."""
+    found = x @ layer.weight.T
+    return found if layer.bias is None else found + layer.bias
+
+
+class Perceptron(eqx.Module):
+    """One hidden layer. All leaves are arrays, so that ``jax.grad`` takes it as it is."""
+
+    hidden: eqx.nn.Linear
+    out: eqx.nn.Linear
+
+    def __init__(self, n_in: int, width: int, n_out: int, key: jax.Array) -> None:
+        keys = jax.random.split(key)
+        self.hidden = eqx.nn.Linear(n_in, width, key=keys[0])
+        self.out = eqx.nn.Linear(width, n_out, use_bias=False, key=keys[1])
+
+    def __call__(self, orders: list[list[jax.Array]]) -> jax.Array:
+        """The sum over orders of reading, each a list of ``(n, width)`` of the atoms in that order: ``(n, n_out)``."""
+        seen = (jax.nn.silu(_affine(self.hidden, jnp.concatenate(order, axis=1))) for order in orders)
+        return _affine(self.out, jnp.sum(jnp.stack(list(seen)), axis=0))
+
+
+class Convolution(eqx.Module):
+    """An atom's vector from its own and the mean over its neighbours (GraphSAGE, with the bonds between)."""
+
+    own: eqx.nn.Linear
+    neighbour: eqx.nn.Linear
+    between: eqx.nn.Linear
+
+    def __init__(self, width: int, key: jax.Array) -> None:
+        keys = jax.random.split(key, 3)
+        self.own = eqx.nn.Linear(width, width, key=keys[0])
+        self.neighbour = eqx.nn.Linear(width, width, use_bias=False, key=keys[1])
+        self.between = eqx.nn.Linear(len(BOND_INPUTS), width, use_bias=False, key=keys[2])
+
+    def __call__(self, atoms: jax.Array, bonds: jax.Array, graph: MoleculeGraph) -> jax.Array:
+        """``(n_atoms, width)`` from atoms ``(n_atoms, width)`` and bond features ``(n_bonds, n)``."""
+        a, b = graph.bonds[:, 0], graph.bonds[:, 1]
+        across = _affine(self.between, bonds)
+        reached = _affine(self.neighbour, atoms)
+        messages = jnp.concatenate([reached[a] + across, reached[b] + across])
+        total = jax.ops.segment_sum(messages, jnp.concatenate([b, a]), graph.n_atoms)
+        mean = total / jnp.maximum(jnp.asarray(graph.node("degree"), dtype=atoms.dtype), 1)[:, None]
+        return atoms + jax.nn.silu(_affine(self.own, atoms) + mean)
+
+
+class ValenceNetwork(eqx.Module):
+    """Bonds, angles and torsions of any molecule from its graph.
+
+    The numbers do not depend on the order of atoms, on the direction in which a term is read, or on which oxygen of a
+    carboxylate is drawn to have the charge. Every leaf is an array, so jax.grad and optimisers take it as it is.
+
+    Parameters
+    ----------
+    width, n_layers
+        Length of an atom's vector, and how many bonds far it looks.
+    key
+        Random key of the first weights.
+    spread
+        Size of the last layers' first weights. Zero gives the textbook: sums of covalent radii, angles by
+        hybridisation, one k for all bonds, one for all angles, no torsions.
+    """
+
+    embedding: eqx.nn.Linear
+    convolutions: tuple[Convolution, ...]
+    bond: Perceptron
+    angle: Perceptron
+    proper: Perceptron
+    improper: Perceptron
+
+    def __init__(self, *, width: int = 32, n_layers: int = 3, key: jax.Array, spread: float = 0.1) -> None:
+        keys = jax.random.split(key, n_layers + 5)
+        n_inputs = len(ATOM_INPUTS) + 1 + len(HYBRIDISATIONS)
+        self.embedding = eqx.nn.Linear(n_inputs, width, key=keys[0])
+        self.convolutions = tuple(Convolution(width, one) for one in keys[5:])
+        heads = (
+            Perceptron(n_atoms * width, width, n_out, one)
+            for n_atoms, n_out, one in zip((2, 3, 4, 4), (2, 2, 6, 6), keys[1:5], strict=True)
+        )
+        self.bond, self.angle, self.proper, self.improper = (
+            eqx.tree_at(lambda head: head.out.weight, head, head.out.weight * spread) for head in heads
+        )
+
+    def atoms(self, graph: MoleculeGraph) -> jax.Array:
+        """The vector of each atom, ``(n_atoms, width)``."""
+        dtype = self.embedding.weight.dtype
+        found = jnp.asarray(_atom_inputs(graph), dtype=dtype)
+        bonds = jnp.asarray(graph.bond(*BOND_INPUTS), dtype=dtype)
+        found = jax.nn.silu(_affine(self.embedding, found))
+        for convolution in self.convolutions:
+            found = convolution(found, bonds, graph)
+        return found
+
+    def __call__(self, graph: MoleculeGraph) -> dict[str, dict[str, jax.Array]]:
+        """Parameters by section and column, one row per term of the graph.
+
+        Returns
+        -------
+        dict
+            ``Bonds``: ``k`` (kJ/mol/nm2) and ``length`` (nm), ``(n_bonds,)``, both positive.
+            ``Angles``: ``k`` (kJ/mol/rad2), positive, and ``angle`` (rad), between 0 and pi, ``(n_angles,)``.
+            ``ProperTorsions`` and ``ImproperTorsions``: ``k`` (kJ/mol), of either sign, for periodicities 1 to 6 with a
+            phase of zero, ``(n, 6)``. Those of an improper are shared by its three rows (``idivf`` 3). A proper torsion
+            about an sp atom has none: its dihedral is not defined where the atom is straight.
+        """
+        vectors = self.atoms(graph)
+        dtype = vectors.dtype
+        radius = jnp.asarray(graph.node("covalent_radius"), dtype=dtype)
+
+        i, j = graph.bonds.T
+        a, b = vectors[i], vectors[j]
+        bond = self.bond([[a, b], [b, a]])
+
+        i, j, k = graph.angles.T
+        a, b, c = vectors[i], vectors[j], vectors[k]
+        angle = self.angle([[a, b, c], [c, b, a]])
+        start = jnp.asarray(_textbook_angles(graph)[j], dtype=dtype)
+
+        i, j, k, m = graph.propers.T
+        a, b, c, d = vectors[i], vectors[j], vectors[k], vectors[m]
+        proper = self.proper([[a, b, c, d], [d, c, b, a]])
+        straight = jnp.asarray(graph.node("SP"), dtype=dtype)
+        bent = (1 - straight[j]) * (1 - straight[k])
+
+        i, j, k, m = graph.impropers.T
+        a, b, c, d = vectors[i], vectors[j], vectors[k], vectors[m]
+        # three cyclic permutations around the centre, and their mirror images: which of the two cycles an atom order
+        # spells out is arbitrary
+        improper = self.improper(
+            [[x, b, y, z] for x, y, z in ((a, c, d), (c, d, a), (d, a, c), (a, d, c), (d, c, a), (c, a, d))]
+        )
+
+        radii = radius[graph.bonds[:, 0]] + radius[graph.bonds[:, 1]]
+        return {
+            "Bonds": {"k": BOND_K * _positive(bond[:, 0]), "length": radii * _positive(bond[:, 1])},
+            "Angles": {"k": ANGLE_K * _positive(angle[:, 0]), "angle": jnp.pi * jax.nn.sigmoid(start + angle[:, 1])},
+            "ProperTorsions": {"k": TORSION_K * bent[:, None] * proper},
+            "ImproperTorsions": {"k": IMPROPER_K * improper},
+        }
+
+    def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
+        """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
+        return refine(graph, _atom_inputs(graph), graph.bond(*BOND_INPUTS), rounds=len(self.convolutions))
+
+
+def _atom_inputs(graph: MoleculeGraph) -> Any:
+    """What the network reads of each atom, ``(n_atoms, n_inputs)``.
+
+    The hybridisation of an atom at the end of a chain says where charges are drawn, and nothing else.
+    """
+    array = jnp if isinstance(graph.nodes, jax.Array) else np
+    degree = graph.node("degree")[:, None]
+    inner = graph.node(*HYBRIDISATIONS) * (degree > 1)
+    return array.concatenate([graph.node(*ATOM_INPUTS), degree / 4, inner], axis=1)
+
+
+def _positive(x: jax.Array) -> jax.Array:
+    """Positive, and one at zero."""
+    return jax.nn.softplus(x + _UNIT)
+
+
+def _textbook_angles(graph: MoleculeGraph) -> Any:
+    """Where the angle around each atom starts, on the scale of the sigmoid, ``(n_atoms,)``."""
+    start = TETRAHEDRAL
+    for name, value in TEXTBOOK_ANGLES.items():
+        start = jnp.where(jnp.asarray(graph.node(name)) > 0, value, start)
+    return jax.scipy.special.logit(start / jnp.pi)
+
+
+def generic_valence(force_field: Any) -> Any:
+    """A copy of a force field whose valence sections have a row for every term of any molecule, for a network to fill.
+
+    Bonds, Angles, ProperTorsions (periodicities 1 to 6, phase 0) and ImproperTorsions (all atoms with three neighbours,
+    periodicities 1 to 6, phase 0, as trefoils) are made anew with one parameter each; the k of the torsions are zero.
+    The nonbonded sections stay. Constraints that take their distance from a bond go: a network's lengths would not
+    reach them.
+
+    Parameters
+    ----------
+    force_field
+        ``ForceField``, swapped or stock; the result is of the same kind.
+    """
+    result = copy.deepcopy(force_field)
+    torsion = {
+        key: value
+        for i, n in enumerate(PERIODICITIES, start=1)
+        for key, value in (
+            (f"k{i}", "0.0 * kilojoule_per_mole"),
+            (f"phase{i}", "0.0 * degree"),
+            (f"periodicity{i}", n),
+        )
+    }
+    idivf = {f"idivf{i}": 1.0 for i, _ in enumerate(PERIODICITIES, start=1)}
+    rows: dict[str, dict[str, Any]] = {
+        "Bonds": {
+            "smirks": "[*:1]~[*:2]",
+            "k": f"{BOND_K} * kilojoule_per_mole / nanometer**2",
+            "length": "0.15 * nanometer",
+        },
+        "Angles": {
+            "smirks": "[*:1]~[*:2]~[*:3]",
+            "k": f"{ANGLE_K} * kilojoule_per_mole / radian**2",
+            "angle": "109.5 * degree",
+        },
+        "ProperTorsions": {"smirks": "[*:1]~[*:2]~[*:3]~[*:4]", **torsion, **idivf},
+        "ImproperTorsions": {
+            "smirks": "[*:1]~[*X3:2](~[*:3])~[*:4]",
+            **torsion,
+            **{name: 3.0 for name in idivf},
+        },
+    }
+    versions = {"Bonds": "0.4", "Angles": "0.3", "ProperTorsions": "0.4", "ImproperTorsions": "0.3"}
+    for section, row in rows.items():
+        if section in result.registered_parameter_handlers:
+            result.deregister_parameter_handler(section)
+        handler = result.get_parameter_handler(section, {"version": versions[section]})
+        handler.add_parameter({**row, "id": f"generic-{section}"})
+    if "Constraints" in result.registered_parameter_handlers:
+        constraints = result["Constraints"].parameters
+        for parameter in [one for one in constraints if one.distance is None]:
+            constraints.remove(parameter)
+    return result
