@@ -1,0 +1,1 @@
+"""Bridges to the frameworks, engines and projects around this package, one module or folder per neighbour."""

@@ -1,0 +1,47 @@
+"""timemachine's Lennard-Jones handles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.interop.timemachine.handle import Handle
+from openff_diffsystem.interop.timemachine.maps import apply, as_array, cached, gather
+from openff_diffsystem.interop.timemachine.matching import assign, molecule_key
+
+
+def atom_rows(mol: Any, key: bytes, smirks: Sequence[str]) -> np.ndarray:
+    """The row of ``params`` of each atom, ``(n_atoms,)``. An atom that nothing matches gets row 0, as in timemachine."""
+    idxs, rows = assign(mol, key, smirks, 1, tuple)
+    result = np.zeros(mol.GetNumAtoms(), dtype=np.int64)
+    result[idxs[:, 0]] = rows
+    return result
+
+
+class LennardJonesHandler(Handle):
+    """Lennard-Jones: rows ``(sigma, sqrt(epsilon))``, nm and sqrt(kJ/mol).
+
+    The square root is differentiable where epsilon is zero (hydrogens of TIP3P), epsilon is not.
+    """
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> Any:
+        """``(n_atoms, 2)``, a jax array: sigma/2 and sqrt(epsilon), so that sums and products combine pairs."""
+        params = as_array(params)
+        key = molecule_key(mol)
+        linear = cached(
+            ("lennard-jones", key, tuple(smirks), params.shape),
+            lambda: gather(atom_rows(mol, key, smirks), params.shape, weights=(0.5, 1.0)),
+        )
+        return jnp.asarray(apply(linear, params))
+
+
+class LennardJonesIntraHandler(LennardJonesHandler):
+    """Within the ligand."""
+
+
+class LennardJonesSolventHandler(LennardJonesHandler):
+    """Between ligand and solvent; timemachine reads it and no longer uses it."""
