@@ -1,4 +1,4 @@
-"""timemachine (https://github.com/proteneer/timemachine): its handles, its file format, its arrays, from a SMIRNOFF force field.
+"""timemachine (https://github.com/proteneer/timemachine): its handles, files and arrays from a SMIRNOFF force field.
 
 timemachine itself is needed by :func:`to_forcefield` alone. Conventions are timemachine's: nm, kJ/mol and radian;
 charges times the square root of 138.935456; sigma/2 and the square root of epsilon per atom; improper torsions with the

@@ -29,7 +29,7 @@ class NonbondedArrays(NamedTuple):
     Attributes
     ----------
     params
-        ``(n_atoms, 4)``: charge times sqrt(138.935456), sigma/2 (nm), sqrt(epsilon), and a zero for the fourth dimension.
+        ``(n_atoms, 4)``: charge times sqrt(138.935456), sigma/2 (nm), sqrt(epsilon), and a zero (the fourth coordinate).
     exclusion_idxs
         ``(n_pairs, 2)``, int32.
     scale_factors
@@ -51,7 +51,7 @@ class PairListArrays(NamedTuple):
     Attributes
     ----------
     params
-        ``(n_pairs, 4)``: product of charges, sum of sigma/2, product of sqrt(epsilon), both products as scaled, and a zero.
+        ``(n_pairs, 4)``: product of charges, sum of sigma/2, product of sqrt(epsilon), 1-4 pairs scaled, and a zero.
     idxs
         ``(n_pairs, 2)``, int32.
     beta, cutoff
@@ -120,10 +120,8 @@ def nonbonded(
     idxs = np.concatenate([system.excluded_pairs, system.pairs_14]).astype(np.int32)
     removed = 1.0 - _kept_14(system, theta, scale14)
     n_excluded, n_14 = len(system.excluded_pairs), len(system.pairs_14)
-    if isinstance(removed, np.ndarray):
-        scales = np.concatenate([np.ones((n_excluded, 2)), np.broadcast_to(removed, (n_14, 2))])
-    else:
-        scales = jnp.concatenate([jnp.ones((n_excluded, 2)), jnp.broadcast_to(removed, (n_14, 2))])
+    xp: Any = np if isinstance(removed, np.ndarray) else jnp
+    scales = xp.concatenate([xp.ones((n_excluded, 2)), xp.broadcast_to(removed, (n_14, 2))])
     params = jnp.concatenate([charges[:, None], lennard_jones, jnp.zeros((len(charges), 1))], axis=1)
     return NonbondedArrays(params, idxs, scales, beta, cutoff)
 
@@ -143,8 +141,7 @@ def nonbonded_pair_list(
     real = interactions.pair_kinds != PADDING
     idxs, kinds = np.ascontiguousarray(interactions.pairs[real], dtype=np.int32), interactions.pair_kinds[real]
     kept = _kept_14(system, theta, scale14)
-    array = np if isinstance(kept, np.ndarray) else jnp
-    kept = array.where((kinds == SCALED_14)[:, None], kept, 1.0)
+    kept = jnp.where((kinds == SCALED_14)[:, None], kept, 1.0)
     return PairListArrays(combine_pairs(idxs, kept, charges, lennard_jones), idxs, beta, cutoff)
 
 

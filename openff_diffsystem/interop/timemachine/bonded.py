@@ -1,7 +1,7 @@
 """timemachine's handles of bonded terms.
 
-Each returns ``(params, idxs)``: one row per term, and the atoms of each, int32, C-contiguous and never traced. Rows come
-in the order in which terms were first matched.
+Each returns ``(params, idxs)``: one row per term, and the atoms of each, int32, C-contiguous and never traced. Rows
+come in the order in which terms were first matched.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ class ProperTorsionHandler(Handle):
 class ImproperTorsionHandler(Handle):
     """Improper torsions: rows ``(k/3, phase, periodicity)``; energy as of :class:`ProperTorsionHandler`.
 
-    Three terms per centre, for the cyclic orders of its sorted neighbours, with the central atom second. OpenFF measures
-    another dihedral, with the central atom first: the energies agree where the centre is planar and not elsewhere.
+    Three terms per centre, for the cyclic orders of its sorted neighbours, with the central atom second. OpenFF
+    measures another dihedral, with the central atom first: the energies agree where the centre is planar and not elsewhere.
     """
 
     def __init__(self, smirks: Any, params: Any, props: Any) -> None:

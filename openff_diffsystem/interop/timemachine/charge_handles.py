@@ -250,6 +250,6 @@ def _with_increments(params: Any, smirks: Sequence[str], mol: Any, source: Charg
     matched = cached(("increments", key, tuple(smirks)), lambda: directed_bonds(mol, smirks))
     linear = cached(
         ("incremented", key, tuple(smirks), base.tobytes(), len(params)),
-        lambda: increment_map(*matched, base, len(params)),
+        lambda: increment_map(matched[0], matched[1], base, len(params)),
     )
     return jnp.asarray(apply(linear, params))

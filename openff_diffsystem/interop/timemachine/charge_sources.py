@@ -85,7 +85,7 @@ class FunctionChargeHandler(Handle):
 
 
 class ForceFieldChargeHandler(Handle):
-    """Charges as a SMIRNOFF force field assigns them: LibraryCharges, NAGL, ChargeIncrementModel, AM1-BCC, in that order.
+    """Charges as a SMIRNOFF force field assigns them: library, NAGL, increments, AM1-BCC, in that order.
 
     ``params``, ``(n_values,)``, are library charges and increments, times the square root of 138.935456;
     ``smirks`` has the pattern of each.

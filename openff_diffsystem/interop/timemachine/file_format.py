@@ -42,7 +42,7 @@ class Section:
     smirks
         One pattern per row.
     params
-        The numbers of each row: a float, a tuple of floats, or a list of ``(k, phase, periodicity)`` for proper torsions.
+        The numbers of each row: a float, a tuple of floats, or for proper torsions a list of terms.
     props
         Anything that Python writes as a literal, or ``None``.
     """
@@ -106,7 +106,9 @@ class ForceFieldFile:
         lines = ["{"]
         for name, section in self.sections.items():
             lines.append(f" {name!r}: {{'patterns': [")
-            lines += [f"  {_row(pattern, params)!r}," for pattern, params in zip(section.smirks, section.params)]
+            lines += [
+                f"  {_row(pattern, params)!r}," for pattern, params in zip(section.smirks, section.params, strict=True)
+            ]
             lines.append(" ]," if section.props is None else f" ], 'props': {section.props!r}")
             lines.append(" },")
         lines += [f" 'ProteinForcefield': {self.protein_ff!r},", f" 'WaterForcefield': {self.water_ff!r}}}"]

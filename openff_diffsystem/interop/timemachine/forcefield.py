@@ -88,9 +88,18 @@ class Handles:
 
     @classmethod
     def _of(cls, made: dict[str, Any], q_handle: Any, q_handle_intra: Any, protein_ff: str, water_ff: str) -> Handles:
-        bonded_terms = (made.get(f"{name}") for name in _BONDED)
-        lj_handle, lj_handle_intra = made.get("LennardJones"), made.get("LennardJonesIntra")
-        return cls(*bonded_terms, q_handle, q_handle_intra, lj_handle, lj_handle_intra, protein_ff, water_ff)
+        return cls(
+            hb_handle=made.get("HarmonicBond"),
+            ha_handle=made.get("HarmonicAngle"),
+            pt_handle=made.get("ProperTorsion"),
+            it_handle=made.get("ImproperTorsion"),
+            q_handle=q_handle,
+            q_handle_intra=q_handle_intra,
+            lj_handle=made.get("LennardJones"),
+            lj_handle_intra=made.get("LennardJonesIntra"),
+            protein_ff=protein_ff,
+            water_ff=water_ff,
+        )
 
     def ordered(self) -> tuple[Any, ...]:
         """The eight handles, in timemachine's order."""
@@ -141,7 +150,6 @@ def to_forcefield(
     return Handles.from_smirnoff(force_field, charges, protein_ff=protein_ff, water_ff=water_ff).to_timemachine()
 
 
-_BONDED = ("HarmonicBond", "HarmonicAngle", "ProperTorsion", "ImproperTorsion")
 _CHARGE_SECTIONS = ("SimpleCharge", "PrecomputedCharge", "AM1BCC", "AM1CCC", "AM1BCCCCC")
 
 

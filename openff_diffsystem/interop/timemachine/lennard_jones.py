@@ -14,7 +14,7 @@ from openff_diffsystem.interop.timemachine.matching import assign, molecule_key
 
 
 def atom_rows(mol: Any, key: bytes, smirks: Sequence[str]) -> np.ndarray:
-    """The row of ``params`` of each atom, ``(n_atoms,)``. An atom that nothing matches gets row 0, as in timemachine."""
+    """The row of ``params`` of each atom, ``(n_atoms,)``; row 0 where nothing matches, as in timemachine."""
     idxs, rows = assign(mol, key, smirks, 1, tuple)
     result = np.zeros(mol.GetNumAtoms(), dtype=np.int64)
     result[idxs[:, 0]] = rows

@@ -77,8 +77,8 @@ def to_timemachine(
     force_field
         ``ForceField``, swapped or stock.
     charges
-        ``"am1bcc"`` or ``"precomputed"`` for the charge section of the file, in place of those of the force field; or the
-        sections themselves, by name, for example those of a file that :func:`read_timemachine` was told to ignore.
+        ``"am1bcc"`` or ``"precomputed"`` for the charge section of the file, in place of those of the force field; or
+        the sections themselves, by name, for example those of a file that :func:`read_timemachine` was told to ignore.
     protein_ff, water_ff
         OpenMM's force fields for the surroundings of a ligand.
 
@@ -111,7 +111,7 @@ def read_timemachine(
     template
         The ``ForceField`` that the file descends from. The result is a copy of it with the numbers of the file: numbers
         that did not change stay as they are, with their unit and text, changed ones are written in the unit they had.
-        Without a template, a new force field holds the sections of the file in MD units, and SMIRNOFF's defaults elsewhere.
+        Without a template, a new force field holds the sections of the file in MD units, and SMIRNOFF's defaults.
     ignore
         Sections of the file to leave behind, for example ``("AM1CCC",)``, which SMIRNOFF cannot represent.
     load_plugins
