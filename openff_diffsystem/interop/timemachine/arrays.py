@@ -29,7 +29,7 @@ class NonbondedArrays(NamedTuple):
     Attributes
     ----------
     params
-        ``(n_atoms, 4)``: charge times sqrt(138.935456), sigma/2 (nm), sqrt(epsilon), and a zero (the fourth coordinate).
+        ``(n_atoms, 4)``: charge times sqrt(138.935456), sigma/2 (nm), sqrt(epsilon), and a zero (fourth coordinate).
     exclusion_idxs
         ``(n_pairs, 2)``, int32.
     scale_factors

@@ -125,7 +125,8 @@ class ImproperTorsionHandler(Handle):
     """Improper torsions: rows ``(k/3, phase, periodicity)``; energy as of :class:`ProperTorsionHandler`.
 
     Three terms per centre, for the cyclic orders of its sorted neighbours, with the central atom second. OpenFF
-    measures another dihedral, with the central atom first: the energies agree where the centre is planar and not elsewhere.
+    measures another dihedral, with the central atom first: the energies agree where the centre is planar, not
+    elsewhere.
     """
 
     def __init__(self, smirks: Any, params: Any, props: Any) -> None:
