@@ -1,8 +1,8 @@
 """Run timemachine's own tests with its handlers, then with ours, and compare test by test.
 
 The path of a checkout of proteneer/timemachine is an argument or the environment variable TIMEMACHINE; its other
-requirements (pymbar, matplotlib, hypothesis, hilbertcurve, psutil, py3Dmol, networkx) have to be installed. OpenEye is replaced by
-RDKit. Tests that need a GPU are left out. Fails on a regression.
+requirements (pymbar, matplotlib, hypothesis, hilbertcurve, psutil, py3Dmol, networkx) have to be installed. OpenEye is
+replaced by RDKit. Tests that need a GPU are left out. Fails on a regression.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"default all: {', '.join(SUITES)}")
     parser.add_argument("--checkout", type=Path, default=os.environ.get("TIMEMACHINE"), help="of timemachine")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keeps the records and pytest's output")
+    parser.add_argument("--reuse", action="store_true", help="take stock records that the kept folder has")
     parser.add_argument("-k", dest="expression", default="", help="only these tests, as in pytest")
     parser.add_argument("--limit", type=float, default=3600, help="seconds per suite and run; then it is cut off")
     options = parser.parse_args(arguments)
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(mode: str, suite: str, options: argparse.Namespace) -> Records:
     records = options.keep / f"timemachine-{mode}-{suite}.jsonl"
+    if mode == STOCK and options.reuse and records.exists():
+        return read_records(records)
     command = [
         *(sys.executable, "-m", "pytest", *(f"tests/{name}" for name in SUITES[suite])),
         *("-p", "tests.upstream.timemachine_plugin", "-p", "no:cacheprovider"),

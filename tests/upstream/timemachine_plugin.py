@@ -28,8 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # before the stand-in for OpenEye, which the toolkit would take for the real one
-    import openff.toolkit  # noqa: F401
+    from openff.toolkit import ForceField, Molecule  # noqa: F401
 
+    ForceField()
     replace_openeye()
     if config.option.upstream_handlers == SWAPPED:
         for handler in swap_handlers():
