@@ -24,7 +24,7 @@ from openff_diffsystem.potentials.isolated import Interactions, total_energy
 from openff_diffsystem.potentials.pairs import PADDING
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system import DiffSystem
-from openff_diffsystem.system_parameters import PER_PARTICLE, SectionBlocks, SystemLayout, SystemParameters
+from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters, is_per_particle
 from openff_diffsystem.units import nanometers
 
 _SMALLEST = 16
@@ -270,7 +270,7 @@ def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass
         for section in systems[0].sections
     }
     lengths["VirtualSites"] = n_sites
-    lengths |= {section: n_atoms + n_sites for section in PER_PARTICLE if section in lengths}
+    lengths |= {section: n_atoms + n_sites for section in lengths if is_per_particle(section)}
     n_pairs = _round_up([len(one.pairs) for one in host])
 
     sections, start = {}, 0
@@ -327,7 +327,7 @@ def _filled_assignment(system: DiffSystem, layout: SystemLayout, n_atoms: int) -
     for section, where in layout.sections.items():
         terms = np.asarray(numbers[section])
         target = np.full((where.n_terms, len(where.columns)), -1, dtype=np.int64)
-        if section in PER_PARTICLE:
+        if is_per_particle(section):
             target[: system.n_atoms] = terms[: system.n_atoms]
             n_sites = len(terms) - system.n_atoms
             target[n_atoms : n_atoms + n_sites] = terms[system.n_atoms :]

@@ -21,6 +21,10 @@ class UnsupportedForceFieldError(DiffSystemError, ValueError):
     """A force field holds a section, attribute or setting that cannot be represented."""
 
 
+class DuplicateFormError(DiffSystemError, ValueError):
+    """Two functional forms are registered for one section."""
+
+
 class UnsupportedInputError(DiffSystemError, TypeError):
     """An argument is of a type that cannot be used here."""
 

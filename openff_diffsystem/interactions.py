@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.forms import pair_forms, valence_forms
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
@@ -30,7 +32,15 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
 
 
 def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> PeriodicInteractions:
-    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays."""
+    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If a custom section takes the place of vdW.
+    """
+    for form in pair_forms(system.term_indices):
+        raise UnsupportedForceFieldError(f"{form.section} is a custom pair potential: it is not covered in a box")
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
     return PeriodicInteractions(local, not_interacting(system))
@@ -45,8 +55,11 @@ def _interactions(
     system: DiffSystem, add_constrained_forces: bool, pairs: np.ndarray, pair_kinds: np.ndarray
 ) -> Interactions:
     indices, static = system.term_indices, system.term_static
+    custom = [form.section for form in valence_forms(indices)]
     kept: dict[str, np.ndarray] = {
-        section: np.ones(len(indices[section]), dtype=bool) for section in ("Bonds", "Angles") if section in indices
+        section: np.ones(len(indices[section]), dtype=bool)
+        for section in ("Bonds", "Angles", *custom)
+        if section in indices
     }
     if not add_constrained_forces:
         constrained = {tuple(sorted(pair)) for pair in indices.get("Constraints", np.empty((0, 2))).tolist()}
@@ -54,7 +67,7 @@ def _interactions(
             if constrained:
                 count[:] = [not _all_constrained(atoms, constrained) for atoms in indices[section].tolist()]
     return Interactions(
-        indices={s: indices[s] for s in ("Bonds", "Angles", *_TORSIONS) if s in indices},
+        indices={s: indices[s] for s in ("Bonds", "Angles", *_TORSIONS, *custom) if s in indices},
         periodicity={s: static[s]["periodicity"] for s in _TORSIONS if s in indices},
         kept=kept,
         site_atoms=indices.get("VirtualSites", np.empty((0, 4), dtype=np.int32)),

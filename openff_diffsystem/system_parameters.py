@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.forms import PairForm, form_of
 from openff_diffsystem.static import StaticArray
 
 
@@ -88,7 +89,12 @@ class SystemLayout:
 
 
 PER_PARTICLE = frozenset({"vdW", "Electrostatics", "GBSA"})
-"""Sections whose terms are the particles of the system, in topology order, sites after atoms."""
+"""SMIRNOFF's sections whose terms are the particles of the system, in topology order, sites after atoms."""
+
+
+def is_per_particle(section: str) -> bool:
+    """Whether the terms of a section are the particles of the system."""
+    return section in PER_PARTICLE or isinstance(form_of(section), PairForm)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["layout"])
@@ -178,7 +184,7 @@ class SystemParameters:
             start += n_terms * width
             parts.append(array.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
         terms = parts[0] if len(parts) == 1 else array.concatenate(parts, axis=-2)
-        if section in PER_PARTICLE and self.layout.particle_order is not None:
+        if is_per_particle(section) and self.layout.particle_order is not None:
             terms = terms[..., self.layout.particle_order.array, :]
         return terms
 
@@ -196,6 +202,10 @@ class SystemParameters:
         except KeyError:
             named = ", ".join("/".join(key) for key in self.layout.settings)
             raise ParameterMismatchError(f"no setting {section}/{attribute}; there are {named}") from None
+
+    def settings(self, section: str) -> dict[str, jax.Array]:
+        """All numbers that hold for a whole section, by attribute."""
+        return {name: self.setting(tag, name) for tag, name in self.layout.settings if tag == section}
 
     def __repr__(self) -> str:
         return f"SystemParameters({self.layout!r})"

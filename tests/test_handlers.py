@@ -192,8 +192,8 @@ def test_matching_is_cached_by_content_not_by_value(sage, monkeypatch):
     force_field = copy.deepcopy(sage)
     bonds, molecule = force_field["Bonds"], Molecule.from_smiles("CCO")
     calls = []
-    search = matching.matches
-    monkeypatch.setattr(matching, "matches", lambda *arguments: calls.append(1) or search(*arguments))
+    search = matching._all_atoms
+    monkeypatch.setattr(matching, "_all_atoms", lambda *arguments: calls.append(1) or search(*arguments))
     bonds.parameterize(molecule)
     count = len(calls)
     assert count > 0

@@ -15,6 +15,7 @@ from openff_diffsystem.charges.sections import CHARGE_SECTIONS, atom_charges, co
 from openff_diffsystem.chemistry import nonbonded, valence
 from openff_diffsystem.chemistry.bond_orders import check_unique, fractional_bond_orders, uses_interpolation
 from openff_diffsystem.chemistry.copies import Species, isomorphic_predecessors, unique_species
+from openff_diffsystem.chemistry.custom import custom_terms
 from openff_diffsystem.chemistry.matching import forward_or_reversed
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms, index_array
@@ -24,6 +25,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
+from openff_diffsystem.forms import Form, form_of, pair_forms, valence_forms
 from openff_diffsystem.layout import ParameterLayout
 
 SUPPORTED_SECTIONS = frozenset(
@@ -103,9 +105,18 @@ def assemble(
     UnassignedParameterError, ChargeAssignmentError
         If a term or an atom gets no parameter.
     """
-    unsupported = [tag for tag in handlers if tag not in SUPPORTED_SECTIONS]
+    unsupported = [tag for tag in handlers if tag not in SUPPORTED_SECTIONS and form_of(tag) is None]
     if unsupported:
-        raise UnsupportedForceFieldError(f"cannot represent the section(s) {', '.join(unsupported)}")
+        raise UnsupportedForceFieldError(
+            f"cannot represent the section(s) {', '.join(unsupported)}; a functional form of your own is made known "
+            "with openff_diffsystem.forms.register_form"
+        )
+    in_place_of_vdw = [form.section for form in pair_forms(handlers)]
+    if in_place_of_vdw and (len(in_place_of_vdw) > 1 or handlers.keys() & {"vdW", "VirtualSites", "GBSA"}):
+        raise UnsupportedForceFieldError(
+            f"{' and '.join(in_place_of_vdw)} take(s) the place of vdW: there can be one such section, and no vdW, "
+            "VirtualSites or GBSA beside it"
+        )
     if "Electrostatics" not in handlers and any(tag in handlers for tag in (*CHARGE_SECTIONS, "VirtualSites", "GBSA")):
         raise UnsupportedForceFieldError("the force field assigns charges but has no Electrostatics section")
     check_unique(options.partial_bond_orders_from_molecules, "partial_bond_orders_from_molecules")
@@ -211,6 +222,10 @@ def _species_terms(
             valence.check_all_assigned(molecule, section, sections[section], constrained)
     if "ImproperTorsions" in handlers:
         sections["ImproperTorsions"] = valence.improper_torsions(molecule, handlers["ImproperTorsions"], layout)
+
+    custom: list[Form] = [*valence_forms(handlers), *pair_forms(handlers)]
+    for form in custom:
+        sections[form.section] = custom_terms(molecule, handlers[form.section], layout, form)
 
     sites = virtual_sites(molecule, handlers["VirtualSites"], layout) if "VirtualSites" in handlers else None
     n_particles = molecule.n_atoms + (sites.n_terms if sites else 0)

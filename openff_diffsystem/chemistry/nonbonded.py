@@ -24,13 +24,13 @@ def vdw(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Te
     return Terms(
         ("epsilon", "sigma"),
         _every_atom(molecule),
-        lennard_jones(layout, "vdW", _per_atom(molecule, handler)),
+        lennard_jones(layout, "vdW", assigned_to_every_atom(molecule, handler)),
     )
 
 
 def gbsa(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:
     """Generalised Born parameters per atom, columns ``radius`` (nm) and ``scale``."""
-    rows = _per_atom(molecule, handler)
+    rows = assigned_to_every_atom(molecule, handler)
     columns = ("radius", "scale")
     return Terms(
         columns,
@@ -53,7 +53,14 @@ def _every_atom(molecule: PreparedMolecule) -> np.ndarray:
     return index_array(list(range(molecule.n_atoms)), 1)
 
 
-def _per_atom(molecule: PreparedMolecule, handler: Any) -> np.ndarray:
+def assigned_to_every_atom(molecule: PreparedMolecule, handler: Any) -> np.ndarray:
+    """The parameter of each atom, ``(n_atoms,)``, as positions in the section.
+
+    Raises
+    ------
+    UnassignedParameterError
+        Naming the atoms that have none.
+    """
     assigned = last_match_wins(molecule.rdmol, handler.parameters, tuple)
     missing = [i for i in range(molecule.n_atoms) if (i,) not in assigned]
     if missing:

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from openff_diffsystem.forms import pair_forms, valence_forms
 from openff_diffsystem.potentials import bonded
 from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
 from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
-from openff_diffsystem.potentials.pairs import coulomb, lennard_jones, scales, squared_distances
+from openff_diffsystem.potentials.pairs import PADDING, coulomb, lennard_jones, scales, squared_distances
 from openff_diffsystem.potentials.virtual_sites import place_sites
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -86,8 +87,11 @@ def term_energies(
         if section in corners:
             terms = function(corners[section], sections[section])
             energies[section] = jnp.where(interactions.kept[section][:, None], terms, 0.0)
+    for form in valence_forms(corners):
+        terms = form.energy(corners[form.section], sections[form.section], parameters.settings(form.section))
+        energies[form.section] = jnp.where(interactions.kept[form.section][:, None], terms, 0.0)
     energies |= _torsion_energies(interactions.periodicity, corners, sections)
-    if "vdW" in sections or "Electrostatics" in sections:
+    if "vdW" in sections or "Electrostatics" in sections or pair_forms(sections):
         energies |= _pair_energies(interactions, positions, parameters, sections)
     if interactions.born_model is not None:
         energies["GBSA"] = _solvation(interactions, positions, parameters, sections)
@@ -135,6 +139,8 @@ def _pair_energies(
         epsilon, sigma = columns(sections["vdW"])
         # where an epsilon is zero the geometric mean has no derivative; it is defined as zero there
         particles += [safe_sqrt(epsilon), 0.5 * sigma]
+    custom = pair_forms(sections)
+    particles += [sections[form.section] for form in custom]
     if "Electrostatics" in sections:
         particles.append(sections["Electrostatics"])
     gathered = jnp.concatenate(particles, axis=1)[interactions.pairs.T.ravel()]
@@ -145,6 +151,12 @@ def _pair_energies(
     if "vdW" in sections:
         terms = lennard_jones(r2, [a[3], b[3]], [a[4], b[4]])
         energies["vdW"] = terms * scales(kinds, parameters.setting("vdW", "scale14"))
+    for form in custom:
+        settings = parameters.settings(form.section)
+        mine, theirs = (side[3 : 3 + len(form.columns)] for side in (a, b))
+        terms = form.energy(r2, mine, theirs, settings)
+        # a filler's energy may be anything, infinite included
+        energies[form.section] = jnp.where(kinds == PADDING, 0.0, terms) * scales(kinds, settings["scale14"])
     if "Electrostatics" in sections:
         terms = coulomb(r2, [a[-1], b[-1]])
         energies["Electrostatics"] = terms * scales(kinds, parameters.setting("Electrostatics", "scale14"))

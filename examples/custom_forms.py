@@ -1,0 +1,112 @@
+"""Two functional forms that SMIRNOFF does not have: Morse bonds, and a double exponential in place of Lennard-Jones.
+
+A form takes one file: a ``ParameterHandler`` that reads the section, and a function that gives its energies.
+
+    python examples/custom_forms.py
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from openff.toolkit import ForceField, Molecule, unit
+from openff.toolkit.typing.engines.smirnoff.parameters import (
+    ParameterAttribute,
+    ParameterHandler,
+    ParameterType,
+    _NonbondedHandler,
+)
+
+from openff_diffsystem import DiffSystem
+from openff_diffsystem.forms import PairForm, ValenceForm, register_form
+from openff_diffsystem.potentials.geometry import columns, difference, norm, safe_sqrt
+
+
+class MorseBondHandler(ParameterHandler):
+    """depth (1 - exp(-width (r - length)))^2 (P. M. Morse, Phys. Rev. 34, 57 (1929))."""
+
+    class MorseBondType(ParameterType):
+        _ELEMENT_NAME = "Bond"
+        depth = ParameterAttribute(unit=unit.kilojoule_per_mole)
+        width = ParameterAttribute(unit=unit.nanometer**-1)
+        length = ParameterAttribute(unit=unit.nanometer)
+
+    _TAGNAME = "MorseBonds"
+    _INFOTYPE = MorseBondType
+
+
+class DoubleExponentialHandler(_NonbondedHandler):
+    """epsilon (beta exp(alpha) / (alpha - beta) exp(-alpha r / r_min) - the same with alpha and beta exchanged).
+
+    H. Man et al., J. Chem. Inf. Model. 61, 5 (2021).
+    """
+
+    class DoubleExponentialType(ParameterType):
+        _ELEMENT_NAME = "Atom"
+        r_min = ParameterAttribute(unit=unit.nanometer)
+        epsilon = ParameterAttribute(unit=unit.kilojoule_per_mole)
+
+    _TAGNAME = "DoubleExponential"
+    _INFOTYPE = DoubleExponentialType
+    scale14 = ParameterAttribute(default=0.5, converter=float)
+    alpha = ParameterAttribute(default=18.7, converter=float)
+    beta = ParameterAttribute(default=3.3, converter=float)
+
+
+def morse(corners, parameters, settings):
+    depth, width, length = columns(parameters)
+    a, b = corners
+    return depth * (1.0 - jnp.exp(-width * (norm(difference(b, a)) - length))) ** 2
+
+
+def double_exponential(r2, a, b, settings):
+    alpha, beta = settings["alpha"], settings["beta"]
+    (r_a, epsilon_a), (r_b, epsilon_b) = a, b
+    x = jnp.sqrt(r2) / (0.5 * (r_a + r_b))
+    repulsion = beta / (alpha - beta) * jnp.exp(alpha * (1.0 - x))
+    attraction = alpha / (alpha - beta) * jnp.exp(beta * (1.0 - x))
+    return safe_sqrt(epsilon_a) * safe_sqrt(epsilon_b) * (repulsion - attraction)
+
+
+register_form(ValenceForm("MorseBonds", ("depth", "width", "length"), 2, morse))
+register_form(PairForm("DoubleExponential", ("r_min", "epsilon"), double_exponential))
+
+OFFXML = """<?xml version="1.0" encoding="utf-8"?>
+<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
+    <MorseBonds version="0.3">
+        <Bond smirks="[*:1]~[*:2]" id="m1" depth="90 * kilocalorie_per_mole" width="2.0 * angstrom**-1"
+              length="1.5 * angstrom"></Bond>
+        <Bond smirks="[#1:1]-[*:2]" id="m2" depth="100 * kilocalorie_per_mole" width="1.9 * angstrom**-1"
+              length="1.09 * angstrom"></Bond>
+    </MorseBonds>
+    <DoubleExponential version="0.3" alpha="18.7" beta="3.3" scale14="0.5">
+        <Atom smirks="[*:1]" id="d1" r_min="3.8 * angstrom" epsilon="0.1 * kilocalorie_per_mole"></Atom>
+        <Atom smirks="[#1:1]" id="d2" r_min="2.6 * angstrom" epsilon="0.02 * kilocalorie_per_mole"></Atom>
+    </DoubleExponential>
+</SMIRNOFF>
+"""
+
+
+HANDLERS = [MorseBondHandler, DoubleExponentialHandler]
+"""In a package: entry points of the group openff.toolkit.plugins.handlers, found with load_plugins=True."""
+
+
+def main() -> None:
+    """Energies and derivatives of ethanol, and the file with one number changed."""
+    force_field = ForceField(OFFXML, parameter_handler_classes=HANDLERS)
+    molecule = Molecule.from_smiles("CCO")
+    molecule.generate_conformers(n_conformers=1)
+    system = DiffSystem.from_smirnoff(force_field, molecule)
+    theta = system.force_field_parameters
+    for section, energy in system.energy_terms().items():
+        print(f"{section}: {float(energy):.3f} kJ/mol")
+    slopes = jax.grad(system.to_jax_potential(), argnums=1)(system.positions, theta)
+    for label, unit_, slope in zip(theta.labels, theta.units, slopes.vector, strict=True):
+        print(f"dU/d({label}): {float(slope):.4g} kJ/mol per {unit_}")
+    wider = theta.select("MorseBonds", "width", id="m1")
+    refit = wider.replace(1.01 * wider.vector).to_force_field(force_field)
+    print(refit["MorseBonds"].parameters[0])
+
+
+if __name__ == "__main__":
+    main()

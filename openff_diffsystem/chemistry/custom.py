@@ -1,0 +1,55 @@
+"""Terms of custom sections in one molecule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from openff_diffsystem.assignment import NO_SOURCE, AffineRows
+from openff_diffsystem.chemistry.matching import forward_or_reversed, last_match_wins
+from openff_diffsystem.chemistry.molecule import PreparedMolecule
+from openff_diffsystem.chemistry.nonbonded import assigned_to_every_atom
+from openff_diffsystem.chemistry.terms import Terms, index_array
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.forms import Form, PairForm
+from openff_diffsystem.layout import ParameterLayout
+
+
+def custom_terms(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout, form: Form) -> Terms:
+    """The terms of a registered form: every match, or every atom for a pair form.
+
+    Raises
+    ------
+    UnassignedParameterError
+        If a pair form has no parameter for an atom.
+    UnsupportedForceFieldError
+        If a SMIRKS tags another number of atoms, or a parameter lacks one of the form's attributes.
+    """
+    if isinstance(form, PairForm):
+        if (form.section, "scale14") not in {
+            (section.tag, column.name) for section in layout.sections.values() for column in section.columns.values()
+        }:
+            raise UnsupportedForceFieldError(f"{form.section} has no scale14")
+        rows = assigned_to_every_atom(molecule, handler)
+        return Terms(form.columns, index_array(list(range(molecule.n_atoms)), 1), _gather(handler, layout, form, rows))
+    assigned = last_match_wins(molecule.rdmol, handler.parameters, forward_or_reversed)
+    for atoms, row in assigned.items():
+        if len(atoms) != form.n_atoms:
+            raise UnsupportedForceFieldError(
+                f"{form.section} has terms of {form.n_atoms} atoms, but {handler.parameters[row].smirks!r} tags "
+                f"{len(atoms)}"
+            )
+    parameter_rows = np.array(list(assigned.values()), dtype=np.int64)
+    return Terms(
+        form.columns, index_array(list(assigned), form.n_atoms), _gather(handler, layout, form, parameter_rows)
+    )
+
+
+def _gather(handler: Any, layout: ParameterLayout, form: Form, parameter_rows: np.ndarray) -> AffineRows:
+    sources = [layout.positions(form.section, name)[parameter_rows] for name in form.columns]
+    for name, source in zip(form.columns, sources, strict=True):
+        for i in np.flatnonzero(source == NO_SOURCE)[:1]:
+            smirks = handler.parameters[parameter_rows[i]].smirks
+            raise UnsupportedForceFieldError(f"{form.section} parameter {smirks!r} has no attribute {name!r}")
+    return AffineRows.gather(*sources)

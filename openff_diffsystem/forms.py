@@ -1,0 +1,134 @@
+"""Functional forms beyond SMIRNOFF's own: what a custom section needs so that systems hold and differentiate it.
+
+A form is a section name, the attributes of a term, and a function that gives energies. Its parameters are read from
+the section's ``ParameterHandler``, assigned by SMIRKS with SMIRNOFF's rule that the last match wins, and written back
+like those of any other section; nothing else has to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from openff_diffsystem.exceptions import DuplicateFormError
+
+Settings = Mapping[str, Any]
+"""The numbers of the section itself by attribute name, scalars in MD units."""
+
+
+class ValenceEnergy(Protocol):
+    """Energies of terms between a few atoms of one molecule."""
+
+    def __call__(self, corners: Sequence[Any], parameters: Any, settings: Settings) -> Any:
+        """Energy of each term, ``(n_terms, 1)``, kJ/mol, from pure jax operations.
+
+        Parameters
+        ----------
+        corners
+            For each atom of a term its position: three arrays, ``(n_terms, 1)``, nm. ``potentials.geometry`` has
+            distances, angles and dihedrals of those with derivatives that stay finite.
+        parameters
+            ``(n_terms, n_columns)``, MD units.
+        settings
+            The section's own numbers.
+        """
+
+
+class PairEnergy(Protocol):
+    """Energies of pairs of particles, in place of Lennard-Jones."""
+
+    def __call__(self, r2: Any, a: Sequence[Any], b: Sequence[Any], settings: Settings) -> Any:
+        """Energy of each pair, ``(n_pairs, 1)``, kJ/mol, from pure jax operations; combining rules are its own.
+
+        Parameters
+        ----------
+        r2
+            Squared distances, ``(n_pairs, 1)``, nm2; 1 for fillers.
+        a, b
+            The columns of both particles, ``(n_pairs, 1)`` each.
+        settings
+            The section's own numbers; ``scale14`` has been taken care of.
+        """
+
+
+@dataclass(frozen=True)
+class ValenceForm:
+    """A section of terms between atoms, such as a Morse bond.
+
+    Attributes
+    ----------
+    section
+        ``TAGNAME`` of its ``ParameterHandler``.
+    columns
+        Attributes of its parameters, by the names that OFFXML gives them.
+    n_atoms
+        Tagged atoms of its SMIRKS. The order of the atoms and its reverse are the same term.
+    energy
+        Energies of terms.
+    """
+
+    section: str
+    columns: tuple[str, ...]
+    n_atoms: int
+    energy: ValenceEnergy
+
+
+@dataclass(frozen=True)
+class PairForm:
+    """A section of parameters of single atoms that takes the place of ``vdW``, such as a Buckingham potential.
+
+    The section has to have a number ``scale14`` of its own. It is covered for isolated molecules; a periodic system,
+    virtual sites and implicit solvent are refused.
+
+    Attributes
+    ----------
+    section, columns
+        As for :class:`ValenceForm`.
+    energy
+        Energies of pairs.
+    """
+
+    section: str
+    columns: tuple[str, ...]
+    energy: PairEnergy
+
+
+Form = ValenceForm | PairForm
+
+_REGISTERED: dict[str, Form] = {}
+
+
+def register_form(form: Form) -> None:
+    """Make a section known. Do it once, where its ``ParameterHandler`` is defined.
+
+    Raises
+    ------
+    DuplicateFormError
+        If another form has that section, or it is one of SMIRNOFF's own.
+    """
+    from openff_diffsystem.chemistry.build import SUPPORTED_SECTIONS
+
+    if form.section in SUPPORTED_SECTIONS:
+        raise DuplicateFormError(f"{form.section} is one of SMIRNOFF's own sections")
+    if _REGISTERED.setdefault(form.section, form) != form:
+        raise DuplicateFormError(f"another functional form is registered for the section {form.section}")
+
+
+def form_of(section: str) -> Form | None:
+    """The form registered for a section."""
+    return _REGISTERED.get(section)
+
+
+def valence_forms(sections: Mapping[str, Any] | Sequence[str]) -> list[ValenceForm]:
+    """The registered forms between atoms among some sections, in order."""
+    return _of_kind(ValenceForm, sections)
+
+
+def pair_forms(sections: Mapping[str, Any] | Sequence[str]) -> list[PairForm]:
+    """The registered forms that take the place of ``vdW`` among some sections, in order."""
+    return _of_kind(PairForm, sections)
+
+
+def _of_kind(kind: Callable[..., Any], sections: Mapping[str, Any] | Sequence[str]) -> list[Any]:
+    return [form for form in map(_REGISTERED.get, sections) if isinstance(form, kind)]  # type: ignore[arg-type]

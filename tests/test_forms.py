@@ -1,0 +1,135 @@
+"""Functional forms of one's own, against OpenMM's custom forces."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import openmm
+import pytest
+from openff.toolkit import ForceField
+from openff.toolkit.typing.engines.smirnoff.parameters import vdWHandler
+
+from openff_diffsystem import DiffSystem
+from openff_diffsystem.exceptions import DuplicateFormError, UnsupportedForceFieldError
+from openff_diffsystem.forms import ValenceForm, register_form
+from tests.boxes import solvate
+from tests.molecules import with_charges
+
+spec = importlib.util.spec_from_file_location("custom_forms", Path(__file__).parents[1] / "examples/custom_forms.py")
+custom_forms = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(custom_forms)
+
+MORSE = "depth*(1-exp(-width*(r-length)))^2"
+PAIR = (
+    "scale*sqrt(e1*e2)*(beta/(alpha-beta)*exp(alpha*(1-x))-alpha/(alpha-beta)*exp(beta*(1-x)));"
+    "x=r/(0.5*(r1+r2)); alpha=18.7; beta=3.3"
+)
+
+
+@pytest.fixture(scope="module")
+def ethanol():
+    force_field = ForceField(custom_forms.OFFXML, parameter_handler_classes=custom_forms.HANDLERS)
+    return force_field, DiffSystem.from_smirnoff(force_field, with_charges("CCO"))
+
+
+def in_openmm(system: DiffSystem) -> openmm.Context:
+    """The same energy as expressions that OpenMM evaluates."""
+    engine = openmm.System()
+    for _ in range(system.n_atoms):
+        engine.addParticle(1.0)
+    parameters = system.parameterize()
+    bonds = openmm.CustomBondForce(MORSE)
+    for name in ("depth", "width", "length"):
+        bonds.addPerBondParameter(name)
+    for (a, b), values in zip(system.indices("MorseBonds").tolist(), parameters["MorseBonds"].tolist(), strict=True):
+        bonds.addBond(a, b, values)
+    engine.addForce(bonds)
+    pairs = openmm.CustomBondForce(PAIR)
+    for name in ("r1", "e1", "r2", "e2", "scale"):
+        pairs.addPerBondParameter(name)
+    excluded, scaled = (set(map(tuple, p.tolist())) for p in (system.excluded_pairs, system.pairs_14))
+    atoms = parameters["DoubleExponential"].tolist()
+    for a in range(system.n_atoms):
+        for b in range(a + 1, system.n_atoms):
+            if (a, b) not in excluded:
+                pairs.addBond(a, b, [*atoms[a], *atoms[b], 0.5 if (a, b) in scaled else 1.0])
+    engine.addForce(pairs)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    return openmm.Context(engine, openmm.VerletIntegrator(0.001), platform)
+
+
+def test_energy_and_forces(ethanol):
+    """To the precision of OpenMM's parsed expressions, 1e-13 of the largest term."""
+    _, system = ethanol
+    context = in_openmm(system)
+    context.setPositions(system.positions)
+    state = context.getState(getEnergy=True, getForces=True)
+    energy, gradient = jax.value_and_grad(system.to_jax_potential())(
+        jnp.asarray(system.positions), system.force_field_parameters
+    )
+    assert float(energy) == pytest.approx(state.getPotentialEnergy()._value, rel=1e-11)
+    np.testing.assert_allclose(-gradient, state.getForces(asNumpy=True)._value, atol=1e-8)
+
+
+def test_every_parameter_against_differences_of_openmm(ethanol):
+    force_field, system = ethanol
+    theta = system.force_field_parameters
+    gradient = jax.grad(system.to_jax_potential(), argnums=1)(jnp.asarray(system.positions), theta)
+    used = [i for i, label in enumerate(theta.labels) if label.split("/")[-1] not in ("alpha", "beta", "scale14")]
+    for i in used:
+        energies = []
+        for sign in (1, -1):
+            changed = copy.deepcopy(theta)
+            changed.vector = theta.vector.at[i].multiply(1 + sign * 1e-5)
+            context = in_openmm(DiffSystem.from_smirnoff(changed.to_force_field(force_field), with_charges("CCO")))
+            context.setPositions(system.positions)
+            energies.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
+        difference = (energies[0] - energies[1]) / (2e-5 * float(theta.vector[i]))
+        # truncation: 1e-10 of third derivatives, which exponents of about 20 make large; rounding 1e-16 / 1e-5
+        assert float(gradient.vector[i]) == pytest.approx(difference, rel=1e-6, abs=1e-6), theta.labels[i]
+
+
+def test_second_derivatives_batches_and_files(ethanol, tmp_path):
+    force_field, system = ethanol
+    theta, potential = system.force_field_parameters.vector, system.to_jax_potential()
+    x = jnp.asarray(system.positions)
+    product = jax.jvp(jax.grad(potential, argnums=(0, 1)), (x, theta), (jnp.ones_like(x), jnp.ones_like(theta)))[1]
+    for array in product:
+        assert np.isfinite(array).all()
+    other = DiffSystem.from_smirnoff(force_field, with_charges("CCCO"))
+    batch = DiffSystem.concatenate([system, other])
+    energies = batch.potential([system.positions, other.positions])
+    expected = [float(s.to_jax_potential()(s.positions, theta)) for s in (system, other)]
+    np.testing.assert_allclose(energies, expected, rtol=1e-12)
+    slopes = jax.grad(lambda t: batch.potential([system.positions, other.positions], t).sum())(theta)
+    assert np.isfinite(slopes).all()
+    system.save(tmp_path / "system.npz")
+    assert float(DiffSystem.load(tmp_path / "system.npz").to_jax_potential()(x, theta)) == pytest.approx(expected[0])
+
+
+def test_refusals(ethanol):
+    force_field, _ = ethanol
+    with pytest.raises(DuplicateFormError, match="MorseBonds"):
+        register_form(ValenceForm("MorseBonds", ("depth",), 2, custom_forms.morse))
+    with pytest.raises(DuplicateFormError, match="own sections"):
+        register_form(ValenceForm("Bonds", ("k",), 2, custom_forms.morse))
+    topology, positions = solvate([], 2.0 * np.eye(3))
+    boxed = DiffSystem.from_smirnoff(force_field, topology, positions=positions)
+    with pytest.raises(UnsupportedForceFieldError, match="DoubleExponential"):
+        boxed.to_jax_potential()(positions, boxed.force_field_parameters)
+    lennard_jones = (
+        """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL"><vdW version="0.3"></vdW></SMIRNOFF>"""
+    )
+    handlers = [vdWHandler, *custom_forms.HANDLERS]
+    both = ForceField(custom_forms.OFFXML, lennard_jones, parameter_handler_classes=handlers)
+    with pytest.raises(UnsupportedForceFieldError, match="place of vdW"):
+        DiffSystem.from_smirnoff(both, with_charges("O"))
+    wrong = copy.deepcopy(force_field)
+    wrong["MorseBonds"].parameters[0].smirks = "[*:1]~[*:2]~[*:3]"
+    with pytest.raises(UnsupportedForceFieldError, match="tags 3"):
+        DiffSystem.from_smirnoff(wrong, with_charges("CCO"))
