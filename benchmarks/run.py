@@ -11,7 +11,7 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from benchmarks import assignment, condensed, energy, frames, loading, parameterize  # noqa: E402  # x64 comes first
+from benchmarks import assignment, condensed, energy, frames, loading, parameterize, timemachine  # noqa: E402  # x64 comes first
 from benchmarks.timing import Row  # noqa: E402
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -30,7 +30,7 @@ def main() -> None:
         "|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
-    for module in (loading, parameterize, assignment, energy, condensed, frames):
+    for module in (loading, parameterize, assignment, energy, condensed, frames, timemachine):
         for row in module.run():
             lines.append(_line(row))
             print(lines[-1], flush=True)

@@ -94,15 +94,15 @@ def swap_handlers() -> list[type]:
     from timemachine.ff.handlers import bonded as their_bonded
     from timemachine.ff.handlers import nonbonded as their_nonbonded
 
-    from openff_diffsystem.interop.timemachine import bonded, charge_handles, exclusions, lennard_jones
+    from openff_diffsystem.interop.timemachine import atom_handles, bonded, charge_handles, pairs
 
-    charge_handles.AM1BCCHandler.source = gasteiger
-    charge_handles.AM1CCCHandler.source = gasteiger
-    charge_handles.AM1BCCCCCHandler.source = gasteiger
+    charge_handles.AM1BCCHandler.source = staticmethod(gasteiger)
+    charge_handles.AM1CCCHandler.source = staticmethod(gasteiger)
+    charge_handles.AM1BCCCCCHandler.source = staticmethod(gasteiger)
     swapped = []
     for ours, theirs in (
         (bonded, their_bonded),
-        (lennard_jones, their_nonbonded),
+        (atom_handles, their_nonbonded),
         (charge_handles, their_nonbonded),
     ):
         for name, cls in inspect.getmembers(ours, inspect.isclass):
@@ -111,7 +111,7 @@ def swap_handlers() -> list[type]:
                     if hasattr(module, name):
                         setattr(module, name, cls)
                 swapped.append(cls)
-    their_nonbonded.generate_exclusion_idxs = exclusions.generate_exclusion_idxs
+    their_nonbonded.generate_exclusion_idxs = pairs.generate_exclusion_idxs
     return swapped
 
 
@@ -145,7 +145,7 @@ class _Molecule:
     """An RDKit molecule with those methods of OpenEye's that timemachine's aromaticity model calls."""
 
     def __init__(self, mol: Any) -> None:
-        from openff_diffsystem.interop.timemachine.aromaticity import kekulized_copy
+        from openff_diffsystem.interop.timemachine.increments import kekulized_copy
 
         self.rdmol = kekulized_copy(mol)
 

@@ -16,6 +16,12 @@ from openff_diffsystem.interop.timemachine.arrays import (
     periodic_torsions,
     proper_torsions,
 )
+from openff_diffsystem.interop.timemachine.atom_handles import (
+    LennardJonesHandler,
+    LennardJonesIntraHandler,
+    SimpleChargeHandler,
+    SimpleChargeIntraHandler,
+)
 from openff_diffsystem.interop.timemachine.bonded import (
     HarmonicAngleHandler,
     HarmonicBondHandler,
@@ -31,8 +37,6 @@ from openff_diffsystem.interop.timemachine.charge_handles import (
     AM1CCCIntraHandler,
     PrecomputedChargeHandler,
     PrecomputedChargeIntraHandler,
-    SimpleChargeHandler,
-    SimpleChargeIntraHandler,
 )
 from openff_diffsystem.interop.timemachine.charge_sources import (
     ForceFieldChargeHandler,
@@ -40,11 +44,13 @@ from openff_diffsystem.interop.timemachine.charge_sources import (
     ToolkitCharges,
 )
 from openff_diffsystem.interop.timemachine.conventions import ONE_4PI_EPS0
-from openff_diffsystem.interop.timemachine.exclusions import generate_exclusion_idxs, intramolecular_pairs
 from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section
 from openff_diffsystem.interop.timemachine.forcefield import Handles, to_forcefield
-from openff_diffsystem.interop.timemachine.lennard_jones import LennardJonesHandler, LennardJonesIntraHandler
-from openff_diffsystem.interop.timemachine.pair_list import parameterize_nonbonded_pairlist
+from openff_diffsystem.interop.timemachine.pairs import (
+    generate_exclusion_idxs,
+    intramolecular_pairs,
+    parameterize_nonbonded_pairlist,
+)
 from openff_diffsystem.interop.timemachine.smirnoff import read_timemachine, to_timemachine
 
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.interactions import isolated_interactions
 from openff_diffsystem.interop.timemachine.conventions import BETA, CHARGE_SCALE, CUTOFF, SCALE_14
-from openff_diffsystem.interop.timemachine.pair_list import combine_pairs
+from openff_diffsystem.interop.timemachine.pairs import combine_pairs
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.pairs import PADDING, SCALED_14
 

@@ -16,32 +16,7 @@ from openff_diffsystem.interop.timemachine.charge_sources import ChargeSource, T
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handle import Handle
 from openff_diffsystem.interop.timemachine.increments import directed_bonds, increment_map
-from openff_diffsystem.interop.timemachine.lennard_jones import atom_rows
-from openff_diffsystem.interop.timemachine.maps import apply, as_array, cached, gather
-from openff_diffsystem.interop.timemachine.matching import molecule_key
-
-
-class SimpleChargeHandler(Handle):
-    """A charge per SMIRKS: ``params`` is ``(n_smirks,)``; the last pattern that matches an atom wins."""
-
-    @staticmethod
-    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> Any:
-        """``(n_atoms,)``; an atom that nothing matches gets the first charge, as in timemachine."""
-        params = as_array(params)
-        key = molecule_key(mol)
-        linear = cached(
-            ("charges", key, tuple(smirks), params.shape),
-            lambda: gather(atom_rows(mol, key, smirks), params.shape),
-        )
-        return apply(linear, params)
-
-
-class SimpleChargeIntraHandler(SimpleChargeHandler):
-    """Within the ligand."""
-
-
-class SimpleChargeSolventHandler(SimpleChargeHandler):
-    """Between ligand and solvent; timemachine reads it and no longer uses it."""
+from openff_diffsystem.interop.timemachine.matching import apply, as_array, cached, molecule_key
 
 
 class _WithoutParameters(Handle):
@@ -79,7 +54,8 @@ class AM1BCCHandler(_WithoutParameters):
     Attributes
     ----------
     source
-        Where charges come from; AM1-BCC of the registered toolkits unless set, on the class or an instance.
+        Where charges come from; AM1-BCC of the registered toolkits unless set; a function set on the class needs
+        ``staticmethod``.
     property_name
         The molecule's property that holds known charges.
     """
@@ -114,7 +90,7 @@ class AM1CCCHandler(Handle):
     Attributes
     ----------
     source
-        Where base charges come from; AM1 of the registered toolkits unless set, on the class or an instance.
+        Where base charges come from; AM1 of the registered toolkits unless set, as there.
     property_name
         The molecule's property that holds known base charges.
     supported_elements

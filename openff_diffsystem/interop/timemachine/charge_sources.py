@@ -15,8 +15,7 @@ from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.exceptions import ChargeAssignmentError, UnsupportedForceFieldError
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handle import Handle
-from openff_diffsystem.interop.timemachine.maps import apply, as_array, cached
-from openff_diffsystem.interop.timemachine.matching import molecule_key
+from openff_diffsystem.interop.timemachine.matching import apply, as_array, cached, molecule_key
 
 ChargeSource = Callable[[Any], Any]
 """From an RDKit molecule to charges, ``(n_atoms,)``, elementary charges."""

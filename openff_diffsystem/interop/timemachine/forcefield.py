@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from openff_diffsystem.exceptions import MissingStackError, UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.interop.timemachine import bonded, charge_handles, lennard_jones
+from openff_diffsystem.interop.timemachine import atom_handles, bonded, charge_handles
 from openff_diffsystem.interop.timemachine.charge_sources import (
     ForceFieldChargeHandler,
     FunctionChargeHandler,
@@ -154,7 +154,7 @@ _CHARGE_SECTIONS = ("SimpleCharge", "PrecomputedCharge", "AM1BCC", "AM1CCC", "AM
 
 
 def _handle(name: str, section: Section) -> Any:
-    for module in (bonded, lennard_jones, charge_handles):
+    for module in (bonded, atom_handles, charge_handles):
         made = getattr(module, f"{name}Handler", None)
         if made is not None:
             return made(section.smirks, section.params, section.props)

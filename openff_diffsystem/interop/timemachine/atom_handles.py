@@ -1,4 +1,4 @@
-"""timemachine's Lennard-Jones handles."""
+"""timemachine's handles of atoms: Lennard-Jones, and charges by SMIRKS."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.interop.timemachine.handle import Handle
-from openff_diffsystem.interop.timemachine.maps import apply, as_array, cached, gather
-from openff_diffsystem.interop.timemachine.matching import assign, molecule_key
+from openff_diffsystem.interop.timemachine.matching import apply, as_array, assign, cached, gather, molecule_key
 
 
 def atom_rows(mol: Any, key: bytes, smirks: Sequence[str]) -> np.ndarray:
@@ -44,4 +43,27 @@ class LennardJonesIntraHandler(LennardJonesHandler):
 
 
 class LennardJonesSolventHandler(LennardJonesHandler):
+    """Between ligand and solvent; timemachine reads it and no longer uses it."""
+
+
+class SimpleChargeHandler(Handle):
+    """A charge per SMIRKS: ``params`` is ``(n_smirks,)``; the last pattern that matches an atom wins."""
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> Any:
+        """``(n_atoms,)``; an atom that nothing matches gets the first charge, as in timemachine."""
+        params = as_array(params)
+        key = molecule_key(mol)
+        linear = cached(
+            ("charges", key, tuple(smirks), params.shape),
+            lambda: gather(atom_rows(mol, key, smirks), params.shape),
+        )
+        return apply(linear, params)
+
+
+class SimpleChargeIntraHandler(SimpleChargeHandler):
+    """Within the ligand."""
+
+
+class SimpleChargeSolventHandler(SimpleChargeHandler):
     """Between ligand and solvent; timemachine reads it and no longer uses it."""
