@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 
 import numpy as np
@@ -35,6 +36,28 @@ def test_file_round_trip_is_exact(sage200):
     assert tm.to_timemachine(new) == text
     # the same energies by construction: theta of the new force field is complete
     assert ForceFieldParameters.from_force_field(new).vector.size > 700
+
+
+SHIPPED = {
+    "HarmonicBond": (88, (25126484.547217082, 13.711686490590191)),
+    "HarmonicAngle": (40, (21427.450923846198, 86.37035755909919)),
+    "ProperTorsion": (167, (845.1418669477923, 360.58502346202846, 581.0)),
+    "ImproperTorsion": (7, (49.929066666666664, 21.991148575128552, 14.0)),
+    "LennardJones": (37, (10.592619926839328, 21.351124596845263)),
+}
+"""Of smirnoff_2_0_0_am1bcc.py at commit 2f6fe1f: patterns in each section, and the sum of each column."""
+
+
+def test_sums_over_the_shipped_file(sage200):
+    """The comparison number by number needs the file itself: tests/test_timemachine_stock.py."""
+    sections = tm.ForceFieldFile.parse(tm.to_timemachine(sage200)).sections
+    for name, (count, sums) in SHIPPED.items():
+        rows = sections[name].params
+        terms = [term for row in rows for term in row] if name == "ProperTorsion" else rows
+        assert len(rows) == count
+        # units were converted by two programs: a rounding or two per number, and fsum adds none
+        assert [math.fsum(column) for column in zip(*terms, strict=True)] == pytest.approx(sums, rel=1e-15)
+    assert "ToolkitAM1BCC" in sage200.registered_parameter_handlers and not sections["AM1BCC"].smirks
 
 
 def test_numbers_that_did_not_change_come_back_bit_for_bit(sage200):
