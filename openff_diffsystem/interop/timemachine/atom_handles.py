@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.interop.timemachine.handle import Handle
@@ -35,7 +34,7 @@ class LennardJonesHandler(Handle):
             ("lennard-jones", key, tuple(smirks), params.shape),
             lambda: gather(atom_rows(mol, key, smirks), params.shape, weights=(0.5, 1.0)),
         )
-        return jnp.asarray(apply(linear, params))
+        return linear(params)
 
 
 class LennardJonesIntraHandler(LennardJonesHandler):

@@ -8,7 +8,6 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import ChargeAssignmentError, ParameterMismatchError, UnsupportedInputError
@@ -16,7 +15,7 @@ from openff_diffsystem.interop.timemachine.charge_sources import ChargeSource, T
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handle import Handle
 from openff_diffsystem.interop.timemachine.increments import directed_bonds, increment_map
-from openff_diffsystem.interop.timemachine.matching import apply, as_array, cached, molecule_key
+from openff_diffsystem.interop.timemachine.matching import as_array, cached, molecule_key
 
 
 class _WithoutParameters(Handle):
@@ -228,4 +227,4 @@ def _with_increments(params: Any, smirks: Sequence[str], mol: Any, source: Charg
         ("incremented", key, tuple(smirks), base.tobytes(), len(params)),
         lambda: increment_map(matched[0], matched[1], base, len(params)),
     )
-    return jnp.asarray(apply(linear, params))
+    return linear(params)

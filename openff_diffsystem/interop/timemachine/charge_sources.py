@@ -15,7 +15,7 @@ from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.exceptions import ChargeAssignmentError, UnsupportedForceFieldError
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handle import Handle
-from openff_diffsystem.interop.timemachine.matching import apply, as_array, cached, molecule_key
+from openff_diffsystem.interop.timemachine.matching import as_array, cached, molecule_key
 
 ChargeSource = Callable[[Any], Any]
 """From an RDKit molecule to charges, ``(n_atoms,)``, elementary charges."""
@@ -120,7 +120,7 @@ class ForceFieldChargeHandler(Handle):
         linear = cached(
             ("force field charges", self.offxml, molecule_key(mol)), lambda: _force_field_map(self.offxml, mol)
         )
-        return jnp.asarray(apply(linear, params))
+        return linear(params)
 
     def serialize(self) -> dict[str, dict[str, Any]]:
         """Not possible: timemachine has no such section."""
