@@ -136,6 +136,19 @@ def test_arrays_are_differentiable_in_theta(system):
     assert float(gradient["vdW"]["scale14"]) != 0.0
 
 
+def test_arrays_in_single_precision(sage200, system):
+    """Each number has a few roundings of its own: quotients, roots, products."""
+    functions = (tm.harmonic_bonds, tm.harmonic_angles, tm.periodic_torsions, tm.nonbonded, tm.nonbonded_pair_list)
+    double = [function(system)[0] for function in functions]
+    molecule = with_charges("CC(=O)NC")
+    with jax.enable_x64(False):
+        other = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
+        single = [function(other)[0] for function in functions]
+    for one, two in zip(single, double, strict=True):
+        assert one.dtype == np.float32 and two.dtype == np.float64
+        np.testing.assert_allclose(one, two, rtol=5e-7)
+
+
 def test_handles_and_arrays_agree(sage200, system):
     """Two ways to the same numbers: the handles of the molecule, and the arrays of its system."""
     mol = rdkit("CC(=O)NC")

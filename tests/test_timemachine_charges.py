@@ -130,6 +130,7 @@ def test_charges_of_the_force_field_with_gradients(sage200):
     np.testing.assert_allclose(out, [np.sqrt(138.935456)], rtol=1e-15)
     (gradient,) = pullback(np.ones(1))
     assert [handle.smirks[i] for i in np.flatnonzero(gradient)] == ["[#11+1:1]"]
+    np.testing.assert_array_equal(jax.jit(partial(handle.partial_parameterize, mol=sodium))(handle.params), out)
     with pytest.raises(UnsupportedForceFieldError, match="am1bcc"):
         handles.to_file()
 

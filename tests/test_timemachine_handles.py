@@ -78,6 +78,21 @@ def test_vjp_and_jit_of_nonbonded_handles(simple, name):
     assert float(gradient.sum()) == (len(out) if out.ndim == 1 else 1.5 * len(out))
 
 
+@pytest.mark.parametrize("name", (*BONDED, *NONBONDED))
+def test_single_precision(simple, name):
+    """A gather adds no rounding to that of the numbers themselves; halving sigma is exact."""
+    handle, mol = getattr(simple, name), rdkit(SMILES[0])
+    wanted = handle.parameterize(mol)
+    wanted = wanted[0] if isinstance(wanted, tuple) else wanted
+    with jax.enable_x64(False):
+        out, pullback, *_ = jax.vjp(
+            partial(handle.partial_parameterize, mol=mol), handle.params, has_aux=name in BONDED
+        )
+        (gradient,) = pullback(np.ones(out.shape, dtype=np.float32))
+    assert out.dtype == gradient.dtype == np.float32 and handle.params.dtype == np.float64
+    np.testing.assert_array_equal(out, np.asarray(wanted, dtype=np.float32))
+
+
 @pytest.mark.parametrize("smiles", SMILES)
 def test_terms_are_those_of_label_molecules(sage200, simple, smiles):
     """The toolkit assigns by itself; numbers of the file in MD units, equal up to rounding of unit conversions."""
