@@ -27,7 +27,7 @@ _FILE = "timemachine/ff/params/smirnoff_2_0_0_ccc.py"
 def run() -> list[Row]:
     """Time both in a process of their own; one row that says why where that is not possible."""
     checkout = Path(os.environ.get("TIMEMACHINE", "")).absolute()
-    if "TIMEMACHINE" not in os.environ or not (checkout / _FILE).exists():
+    if not (checkout / _FILE).exists():
         return [Row("timemachine's handlers", "not run: TIMEMACHINE names no checkout of proteneer/timemachine")]
     # ours first: both repositories have a folder named tests
     folders = (Path(__file__).parents[1], checkout, os.environ.get("PYTHONPATH"))

@@ -23,12 +23,14 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 SUITES = {
     "handlers": ("test_handlers.py", "test_handler_utils.py", "test_serialization.py", "test_forcefields.py"),
     "potentials": (
-        *("test_jax_bonded.py", "test_jax_nonbonded.py", "test_jax_utils.py", "test_bonded_stable.py"),
-        *("nonbonded/test_nonbonded_jit.py", "test_potential.py"),
+        *("test_jax_bonded.py", "test_jax_utils.py", "test_bonded_stable.py", "nonbonded/test_nonbonded_jit.py"),
+        "test_potential.py",
     ),
+    "nonbonded": ("test_jax_nonbonded.py",),
     "topology": ("test_topology.py", "test_single_topology.py"),
+    "combined": ("test_single_topology_combined.py", "test_interpolate.py"),
 }
-"""timemachine's test files: what parameterizes, what evaluates, what combines two ligands."""
+"""timemachine's test files: what parameterizes, what evaluates, what combines two ligands, also with surroundings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
