@@ -5,7 +5,7 @@ EXTRAS ?= pip,charges,neural,examples,test
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: test example sweep upstream bench parity lint docs clean
+.PHONY: test example sweep upstream timemachine bench parity lint docs clean
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -20,6 +20,11 @@ sweep: $(VENV)/.installed
 # OpenFF's own suites, stock and with our handlers swapped in
 upstream: $(VENV)/.installed
 	$(BIN)/python -m tests.upstream.run
+
+# timemachine's own tests, stock and with our handlers; TIMEMACHINE is a checkout of proteneer/timemachine. Python >= 3.12
+timemachine: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet pymbar matplotlib hypothesis hilbertcurve psutil py3Dmol networkx
+	TIMEMACHINE=$(TIMEMACHINE) $(BIN)/python -m tests.upstream.timemachine
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run

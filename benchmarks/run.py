@@ -11,7 +11,16 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from benchmarks import assignment, condensed, energy, frames, loading, openmm_export, parameterize  # noqa: E402  # x64 comes first
+from benchmarks import (  # noqa: E402  # x64 comes first
+    assignment,
+    condensed,
+    energy,
+    frames,
+    loading,
+    openmm_export,
+    parameterize,
+    timemachine,
+)
 from benchmarks.timing import Row  # noqa: E402
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -30,7 +39,7 @@ def main() -> None:
         "|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
-    for module in (loading, parameterize, assignment, energy, condensed, frames, openmm_export):
+    for module in (loading, parameterize, assignment, energy, condensed, frames, openmm_export, timemachine):
         for row in module.run():
             lines.append(_line(row))
             print(lines[-1], flush=True)

@@ -7,6 +7,7 @@ They follow the rules of linear functions, so derivatives of any order and in an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,30 +31,37 @@ class AffineMap:
         ``(n_values,)`` values from ``(n_parameters,)`` parameters.
     shape
         Shape of the result, ``n_values`` elements.
-    n_parameters
-        Length of the argument.
+    argument_shape
+        Shape of the argument, ``n_parameters`` elements; an integer is the length of a vector.
     """
 
-    def __init__(self, assignment: Assignment, shape: tuple[int, ...], n_parameters: int) -> None:
+    def __init__(self, assignment: Assignment, shape: tuple[int, ...], argument_shape: int | tuple[int, ...]) -> None:
         self.assignment = assignment
         self.shape = shape
-        self.n_parameters = n_parameters
+        self.argument_shape = (argument_shape,) if isinstance(argument_shape, int) else argument_shape
+        self.n_parameters = math.prod(self.argument_shape)
 
     def __call__(self, theta: Any) -> jax.Array:
-        """Apply the map to ``(n_parameters,)``; the dtype is kept."""
+        """Apply the map to an array of ``argument_shape``; the dtype is kept."""
         return _affine.bind(theta, map=self)
 
+    def on_host(self, theta: np.ndarray) -> np.ndarray:
+        """The same for a NumPy array, with a NumPy array as result."""
+        return self._affine(theta)
+
     def _affine(self, theta: Any) -> Any:
-        return self.assignment(theta).reshape(self.shape)
+        return self.assignment(theta.reshape(-1)).reshape(self.shape)
 
     def _linear(self, theta: Any) -> Any:
-        return self.assignment.linear(theta).reshape(self.shape)
+        return self.assignment.linear(theta.reshape(-1)).reshape(self.shape)
 
     def _adjoint(self, cotangent: Any) -> Any:
         cotangent = cotangent.reshape(-1)
         if isinstance(cotangent, np.ndarray) or not 0 < self._transpose.table.size <= _MAX_PADDED:
-            return self.assignment.adjoint(cotangent, self.n_parameters)
-        return self._transpose(cotangent)
+            parameters = self.assignment.adjoint(cotangent, self.n_parameters)
+        else:
+            parameters = self._transpose(cotangent)
+        return parameters.reshape(self.argument_shape)
 
     @cached_property
     def _transpose(self) -> PaddedRows:
@@ -115,7 +123,7 @@ def _primitive(name: str, method: str, to_values: bool) -> Primitive:
 
     @primitive.def_abstract_eval
     def _(argument: Any, *, map: AffineMap) -> ShapedArray:
-        return ShapedArray(map.shape if to_values else (map.n_parameters,), argument.dtype)
+        return ShapedArray(map.shape if to_values else map.argument_shape, argument.dtype)
 
     def traced(argument: Any, *, map: AffineMap) -> Any:
         return getattr(map, method)(argument)

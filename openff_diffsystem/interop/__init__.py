@@ -1,1 +1,1 @@
-"""Bridges to other packages, one module per neighbour. Each is imported when it is used."""
+"""Bridges to the frameworks, engines and projects around this package, one module or folder per neighbour."""

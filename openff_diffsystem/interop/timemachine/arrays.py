@@ -1,0 +1,186 @@
+"""A DiffSystem as the arrays that timemachine's potentials take. Parameters are jax arrays, differentiable in theta.
+
+``potential = timemachine.potentials.HarmonicBond(idxs)``, ``potential(positions, params, box)``. Bonds and angles that
+constraints fix are there too: timemachine counts them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.interactions import isolated_interactions
+from openff_diffsystem.interop.timemachine.conventions import BETA, CHARGE_SCALE, CUTOFF, SCALE_14
+from openff_diffsystem.interop.timemachine.pairs import combine_pairs
+from openff_diffsystem.potentials.geometry import safe_sqrt
+from openff_diffsystem.potentials.pairs import PADDING, SCALED_14
+
+Scale14 = Literal["timemachine", "smirnoff"]
+"""0.5 for Coulomb and Lennard-Jones, or the force field's own."""
+
+
+class NonbondedArrays(NamedTuple):
+    """What ``Nonbonded`` takes.
+
+    Attributes
+    ----------
+    params
+        ``(n_atoms, 4)``: charge times sqrt(138.935456), sigma/2 (nm), sqrt(epsilon), and a zero (fourth coordinate).
+    exclusion_idxs
+        ``(n_pairs, 2)``, int32.
+    scale_factors
+        ``(n_pairs, 2)``: the fraction of Coulomb and Lennard-Jones that is removed.
+    beta, cutoff
+        Ewald splitting parameter, 1/nm, and cutoff, nm.
+    """
+
+    params: jax.Array
+    exclusion_idxs: np.ndarray
+    scale_factors: Any
+    beta: float
+    cutoff: float
+
+
+class PairListArrays(NamedTuple):
+    """What ``NonbondedPairListPrecomputed`` takes.
+
+    Attributes
+    ----------
+    params
+        ``(n_pairs, 4)``: product of charges, sum of sigma/2, product of sqrt(epsilon), 1-4 pairs scaled, and a zero.
+    idxs
+        ``(n_pairs, 2)``, int32.
+    beta, cutoff
+        Ewald splitting parameter, 1/nm, and cutoff, nm.
+    """
+
+    params: jax.Array
+    idxs: np.ndarray
+    beta: float
+    cutoff: float
+
+
+def harmonic_bonds(system: Any, theta: Any = None) -> tuple[jax.Array, np.ndarray]:
+    """``(n, 2)`` k and length, and ``(n, 2)`` atoms, the smaller first. Theta is as for ``DiffSystem.parameterize``."""
+    return _harmonic(system, theta, "Bonds", ("k", "length"))
+
+
+def harmonic_angles(system: Any, theta: Any = None) -> tuple[jax.Array, np.ndarray]:
+    """``(n, 3)`` k, angle and a zero, and ``(n, 3)`` atoms, the smaller end first."""
+    params, idxs = _harmonic(system, theta, "Angles", ("k", "angle"))
+    return jnp.pad(params, ((0, 0), (0, 1))), idxs if idxs.shape[1] == 3 else np.empty((0, 3), dtype=np.int32)
+
+
+def proper_torsions(system: Any, theta: Any = None) -> tuple[jax.Array, np.ndarray]:
+    """``(n, 3)`` k, phase and periodicity, and ``(n, 4)`` atoms, the smaller end first."""
+    params, idxs = _torsions(system, theta, "ProperTorsions")
+    return params, _smaller_end_first(idxs)
+
+
+def improper_torsions(
+    system: Any, theta: Any = None, order: Literal["openff", "timemachine"] = "openff"
+) -> tuple[jax.Array, np.ndarray]:
+    """``(n, 3)`` k, phase and periodicity, and ``(n, 4)`` atoms.
+
+    Parameters
+    ----------
+    order
+        ``"openff"`` has the central atom first and OpenFF's energy. ``"timemachine"`` has it second: what timemachine's
+        handles give, and what its alchemical topologies expect, with another energy where the centre is not planar.
+    """
+    params, idxs = _torsions(system, theta, "ImproperTorsions")
+    if order not in ("openff", "timemachine"):
+        raise UnsupportedInputError(f"order must be 'openff' or 'timemachine', not {order!r}")
+    return params, idxs if order == "openff" else np.ascontiguousarray(idxs[:, [1, 0, 2, 3]])
+
+
+def periodic_torsions(
+    system: Any, theta: Any = None, order: Literal["openff", "timemachine"] = "openff"
+) -> tuple[jax.Array, np.ndarray]:
+    """Proper and improper torsions together, propers first."""
+    propers, impropers = proper_torsions(system, theta), improper_torsions(system, theta, order)
+    return jnp.concatenate([propers[0], impropers[0]]), np.concatenate([propers[1], impropers[1]])
+
+
+def nonbonded(
+    system: Any, theta: Any = None, scale14: Scale14 = "timemachine", *, beta: float = BETA, cutoff: float = CUTOFF
+) -> NonbondedArrays:
+    """All pairs but the excluded, for ``Nonbonded(n_atoms, exclusion_idxs, scale_factors, beta, cutoff)``.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If the system has virtual sites.
+    """
+    charges, lennard_jones = _particles(system, theta)
+    idxs = np.concatenate([system.excluded_pairs, system.pairs_14]).astype(np.int32)
+    removed = 1.0 - _kept_14(system, theta, scale14)
+    n_excluded, n_14 = len(system.excluded_pairs), len(system.pairs_14)
+    xp: Any = np if isinstance(removed, np.ndarray) else jnp
+    scales = xp.concatenate([xp.ones((n_excluded, 2)), xp.broadcast_to(removed, (n_14, 2))])
+    params = jnp.concatenate([charges[:, None], lennard_jones, jnp.zeros((len(charges), 1))], axis=1)
+    return NonbondedArrays(params, idxs, scales, beta, cutoff)
+
+
+def nonbonded_pair_list(
+    system: Any, theta: Any = None, scale14: Scale14 = "timemachine", *, beta: float = BETA, cutoff: float = CUTOFF
+) -> PairListArrays:
+    """Every interacting pair, with its own parameters. The pairs grow with the square of the atoms: for small systems.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If the system has virtual sites.
+    """
+    charges, lennard_jones = _particles(system, theta)
+    interactions = isolated_interactions(system, True)
+    real = interactions.pair_kinds != PADDING
+    idxs, kinds = np.ascontiguousarray(interactions.pairs[real], dtype=np.int32), interactions.pair_kinds[real]
+    kept = _kept_14(system, theta, scale14)
+    kept = jnp.where((kinds == SCALED_14)[:, None], kept, 1.0)
+    return PairListArrays(combine_pairs(idxs, kept, charges, lennard_jones), idxs, beta, cutoff)
+
+
+def _harmonic(system: Any, theta: Any, section: str, names: tuple[str, str]) -> tuple[jax.Array, np.ndarray]:
+    if section not in system.sections:
+        return jnp.empty((0, 2)), np.empty((0, 2), dtype=np.int32)
+    parameters = system.parameterize(theta)
+    params = jnp.stack([parameters.column(section, name) for name in names], axis=1)
+    return params, _smaller_end_first(system.indices(section))
+
+
+def _torsions(system: Any, theta: Any, section: str) -> tuple[jax.Array, np.ndarray]:
+    if section not in system.sections:
+        return jnp.empty((0, 3)), np.empty((0, 4), dtype=np.int32)
+    parameters = system.parameterize(theta)
+    k, phase, idivf = (parameters.column(section, name) for name in ("k", "phase", "idivf"))
+    periodicity = jnp.asarray(system.term_static[section]["periodicity"], dtype=k.dtype)
+    return jnp.stack([k / idivf, phase, periodicity], axis=1), system.indices(section)
+
+
+def _smaller_end_first(idxs: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.where((idxs[:, 0] > idxs[:, -1])[:, None], idxs[:, ::-1], idxs), dtype=np.int32)
+
+
+def _particles(system: Any, theta: Any) -> tuple[jax.Array, jax.Array]:
+    if system.n_particles != system.n_atoms:
+        raise UnsupportedForceFieldError("timemachine has no virtual sites, and this system has some")
+    parameters = system.parameterize(theta)
+    epsilon, sigma = (parameters.column("vdW", name) for name in ("epsilon", "sigma"))
+    charges = parameters.column("Electrostatics", "charge") * CHARGE_SCALE
+    return charges, jnp.stack([0.5 * sigma, safe_sqrt(epsilon)], axis=1)
+
+
+def _kept_14(system: Any, theta: Any, scale14: Scale14) -> Any:
+    """The fraction of 1-4 interactions that is kept, ``(2,)``: Coulomb, Lennard-Jones."""
+    if scale14 == "timemachine":
+        return np.full(2, 1.0 - SCALE_14)
+    if scale14 != "smirnoff":
+        raise UnsupportedInputError(f"scale14 must be 'timemachine' or 'smirnoff', not {scale14!r}")
+    parameters = system.parameterize(theta)
+    kept = jnp.stack([parameters.setting(section, "scale14") for section in ("Electrostatics", "vdW")])
+    return kept if isinstance(kept, jax.core.Tracer) else np.asarray(kept)

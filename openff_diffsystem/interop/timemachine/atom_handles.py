@@ -1,0 +1,68 @@
+"""timemachine's handles of atoms: Lennard-Jones, and charges by SMIRKS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from openff_diffsystem.interop.timemachine.handle import Handle
+from openff_diffsystem.interop.timemachine.matching import apply, as_array, assign, cached, gather, molecule_key
+
+
+def atom_rows(mol: Any, key: bytes, smirks: Sequence[str]) -> np.ndarray:
+    """The row of ``params`` of each atom, ``(n_atoms,)``; row 0 where nothing matches, as in timemachine."""
+    idxs, rows = assign(mol, key, smirks, 1, tuple)
+    result = np.zeros(mol.GetNumAtoms(), dtype=np.int64)
+    result[idxs[:, 0]] = rows
+    return result
+
+
+class LennardJonesHandler(Handle):
+    """Lennard-Jones: rows ``(sigma, sqrt(epsilon))``, nm and sqrt(kJ/mol).
+
+    The square root is differentiable where epsilon is zero (hydrogens of TIP3P), epsilon is not.
+    """
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> Any:
+        """``(n_atoms, 2)``, a jax array: sigma/2 and sqrt(epsilon), so that sums and products combine pairs."""
+        params = as_array(params)
+        key = molecule_key(mol)
+        linear = cached(
+            ("lennard-jones", key, tuple(smirks), params.shape),
+            lambda: gather(atom_rows(mol, key, smirks), params.shape, weights=(0.5, 1.0)),
+        )
+        return linear(params)
+
+
+class LennardJonesIntraHandler(LennardJonesHandler):
+    """Within the ligand."""
+
+
+class LennardJonesSolventHandler(LennardJonesHandler):
+    """Between ligand and solvent; timemachine reads it and no longer uses it."""
+
+
+class SimpleChargeHandler(Handle):
+    """A charge per SMIRKS: ``params`` is ``(n_smirks,)``; the last pattern that matches an atom wins."""
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> Any:
+        """``(n_atoms,)``; an atom that nothing matches gets the first charge, as in timemachine."""
+        params = as_array(params)
+        key = molecule_key(mol)
+        linear = cached(
+            ("charges", key, tuple(smirks), params.shape),
+            lambda: gather(atom_rows(mol, key, smirks), params.shape),
+        )
+        return apply(linear, params)
+
+
+class SimpleChargeIntraHandler(SimpleChargeHandler):
+    """Within the ligand."""
+
+
+class SimpleChargeSolventHandler(SimpleChargeHandler):
+    """Between ligand and solvent; timemachine reads it and no longer uses it."""

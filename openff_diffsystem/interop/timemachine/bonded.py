@@ -1,0 +1,159 @@
+"""timemachine's handles of bonded terms.
+
+Each returns ``(params, idxs)``: one row per term, and the atoms of each, int32, C-contiguous and never traced. Rows
+come in the order in which terms were first matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from openff_diffsystem.chemistry.matching import forward_or_reversed, improper
+from openff_diffsystem.exceptions import ParameterMismatchError, UnassignedParameterError
+from openff_diffsystem.interop.timemachine.handle import Handle
+from openff_diffsystem.interop.timemachine.matching import apply, as_array, assign, cached, gather, molecule_key
+
+_CYCLES = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+
+
+class HarmonicBondHandler(Handle):
+    """Bonds: rows ``(k, length)``, kJ/mol/nm^2 and nm; energy k/2 (r - length)^2."""
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
+        """``(n_bonds, 2)`` parameters and ``(n_bonds, 2)`` atoms.
+
+        Raises
+        ------
+        UnassignedParameterError
+            If the matched pairs are not the bonds of the molecule.
+        """
+        params = as_array(params)
+        key = molecule_key(mol)
+
+        def build() -> tuple[Any, np.ndarray]:
+            idxs, rows = assign(mol, key, smirks, 2, forward_or_reversed)
+            _check_bonds(mol, idxs)
+            return gather(rows, params.shape), idxs
+
+        linear, idxs = cached(("bonds", key, tuple(smirks), params.shape), build)
+        return apply(linear, params), idxs.copy()
+
+
+class HarmonicAngleHandler(Handle):
+    """Angles: rows ``(k, angle)``, kJ/mol/rad^2 and rad; energy k/2 (theta - angle)^2."""
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
+        """``(n_angles, 3)`` parameters, the third a zero, timemachine's stabiliser; ``(n_angles, 3)`` atoms."""
+        params = as_array(params)
+        key = molecule_key(mol)
+
+        def build() -> tuple[Any, np.ndarray]:
+            idxs, rows = assign(mol, key, smirks, 3, forward_or_reversed)
+            return gather(rows, params.shape, extra_columns=1), idxs
+
+        linear, idxs = cached(("angles", key, tuple(smirks), params.shape), build)
+        return apply(linear, params), idxs.copy()
+
+
+class ProperTorsionHandler(Handle):
+    """Proper torsions: rows ``(k, phase, periodicity)``, kJ/mol, rad, and a number; energy k (1 + cos(n phi - phase)).
+
+    Attributes
+    ----------
+    counts
+        ``(n_smirks,)``, int32: rows of ``params`` of each pattern.
+    """
+
+    def __init__(self, smirks: Any, params: Any, props: Any) -> None:
+        """Take one list of terms per pattern; a single term may stand for a list of one."""
+        if len(smirks) != len(params):
+            raise ParameterMismatchError(f"ProperTorsionHandler: {len(smirks)} SMIRKS for {len(params)} lists of terms")
+        self.smirks = list(smirks)
+        params = [[terms] if len(terms) and np.ndim(terms[0]) == 0 else terms for terms in params]
+        self.counts = np.array([len(terms) for terms in params], dtype=np.int32)
+        self.params = np.array([term for terms in params for term in terms], dtype=np.float64)
+        self.props = props
+        if self.params.size and self.params.shape[1:] != (3,):
+            raise ParameterMismatchError("ProperTorsionHandler: a term is (k, phase, periodicity)")
+
+    def partial_parameterize(self, params: Any, mol: Any) -> tuple[Any, np.ndarray]:
+        """Parameters of the terms of a molecule as a function of ``params``, which may be traced."""
+        return self.static_parameterize(params, self.smirks, self.counts, mol)
+
+    def lookup_smirks(self, query: str) -> Any:
+        """The rows of ``params`` of a pattern, ``(n_terms, 3)``, or ``None``."""
+        if query not in self.smirks:
+            return None
+        which = self.smirks.index(query)
+        start = int(self.counts[:which].sum())
+        return self.params[start : start + self.counts[which]]
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], counts: Any, mol: Any) -> tuple[Any, np.ndarray]:
+        """``(n_terms, 3)`` parameters and ``(n_terms, 4)`` atoms; the terms of a torsion follow each other."""
+        params = as_array(params)
+        key = molecule_key(mol)
+        counts = np.asarray(counts)
+
+        def build() -> tuple[Any, np.ndarray]:
+            idxs, patterns = assign(mol, key, smirks, 4, forward_or_reversed)
+            ends = np.cumsum(counts)
+            rows = [np.arange(ends[p] - counts[p], ends[p]) for p in patterns]
+            flat = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
+            return gather(flat, params.shape), np.repeat(idxs, counts[patterns], axis=0)
+
+        linear, idxs = cached(("propers", key, tuple(smirks), counts.tobytes(), params.shape), build)
+        return apply(linear, params), idxs.copy()
+
+    def serialize(self) -> dict[str, dict[str, Any]]:
+        """As of the other handles, with a list of terms per pattern."""
+        terms = np.split(self.params, np.cumsum(self.counts)[:-1]) if self.smirks else []
+        rows = [(smirks, part.tolist()) for smirks, part in zip(self.smirks, terms, strict=True)]
+        body: dict[str, Any] = {"patterns": rows}
+        if self.props is not None:
+            body["props"] = self.props
+        return {self.section(): body}
+
+
+class ImproperTorsionHandler(Handle):
+    """Improper torsions: rows ``(k/3, phase, periodicity)``; energy as of :class:`ProperTorsionHandler`.
+
+    Three terms per centre, for the cyclic orders of its sorted neighbours, with the central atom second. OpenFF
+    measures another dihedral, with the central atom first: the energies agree where the centre is planar, not
+    elsewhere.
+    """
+
+    def __init__(self, smirks: Any, params: Any, props: Any) -> None:
+        super().__init__(smirks, params, props)
+        if self.params.size and self.params.shape[1:] != (3,):
+            raise ParameterMismatchError("ImproperTorsionHandler: a row is (k, phase, periodicity)")
+
+    @staticmethod
+    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
+        """``(3 n_centres, 3)`` parameters and ``(3 n_centres, 4)`` atoms."""
+        params = as_array(params)
+        key = molecule_key(mol)
+
+        def build() -> tuple[Any, np.ndarray]:
+            idxs, rows = assign(mol, key, smirks, 4, improper)
+            orders = [(c[0], 1, c[1], c[2]) for c in (tuple((0, 2, 3)[i] for i in cycle) for cycle in _CYCLES)]
+            return gather(np.repeat(rows, 3), params.shape), np.ascontiguousarray(idxs[:, orders].reshape(-1, 4))
+
+        linear, idxs = cached(("impropers", key, tuple(smirks), params.shape), build)
+        return apply(linear, params), idxs.copy()
+
+
+def _check_bonds(mol: Any, idxs: np.ndarray) -> None:
+    ends = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
+    bonds = {forward_or_reversed(pair) for pair in ends}
+    matched = set(map(tuple, idxs.tolist()))
+    if bonds != matched:
+        raise UnassignedParameterError(
+            f"HarmonicBond: missing bonds (no SMIRKS matches them): {sorted(bonds - matched)}; "
+            f"pairs matched that are not bonded: {sorted(matched - bonds)}"
+        )

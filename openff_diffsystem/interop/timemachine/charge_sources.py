@@ -1,0 +1,153 @@
+"""Where charges come from: the toolkit, a function, or the charge sections of a SMIRNOFF force field."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem.affine import AffineMap
+from openff_diffsystem.exceptions import ChargeAssignmentError, UnsupportedForceFieldError
+from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
+from openff_diffsystem.interop.timemachine.handle import Handle
+from openff_diffsystem.interop.timemachine.matching import as_array, cached, molecule_key
+
+ChargeSource = Callable[[Any], Any]
+"""From an RDKit molecule to charges, ``(n_atoms,)``, elementary charges."""
+
+
+@dataclass(frozen=True)
+class ToolkitCharges:
+    """Charges by a method of the registered OpenFF toolkits, for molecules with explicit hydrogens.
+
+    Attributes
+    ----------
+    method
+        ``"am1bcc"``, ``"am1-mulliken"``, ``"gasteiger"``, or the name of a NAGL model.
+    """
+
+    method: str
+
+    def __call__(self, mol: Any) -> np.ndarray:
+        """``(n_atoms,)``, e.
+
+        Raises
+        ------
+        ChargeAssignmentError
+            If no registered toolkit can do it.
+        """
+        from openff_diffsystem.charges.models import charges_from_method
+        from openff_diffsystem.chemistry.molecule import as_molecule
+
+        return cached(
+            ("toolkit charges", self.method, molecule_key(mol)),
+            lambda: charges_from_method(as_molecule(mol), self.method),
+        )
+
+
+class FunctionChargeHandler(Handle):
+    """Charges from a function: a network, another program.
+
+    Parameters
+    ----------
+    function
+        ``function(mol)``, or ``function(params, mol)`` where there are ``params``: charges, ``(n_atoms,)``, e.
+        Where jax can trace it, gradients reach ``params``. It pickles if the function does.
+    params
+        Any pytree, for example the weights of a network; ``None`` for a function without.
+    """
+
+    def __init__(self, function: Callable[..., Any], params: Any = None) -> None:
+        self.function = function
+        self.smirks = []
+        self.params = [] if params is None else params
+        self.props = None
+        self._has_params = params is not None
+
+    def partial_parameterize(self, params: Any, mol: Any) -> Any:
+        """``(n_atoms,)``, a jax array, times the square root of 138.935456."""
+        charges = jnp.asarray(self.function(params, mol) if self._has_params else self.function(mol))
+        if charges.shape != (mol.GetNumAtoms(),):
+            raise ChargeAssignmentError(
+                f"the charge function gave shape {charges.shape} for a molecule of {mol.GetNumAtoms()} atoms"
+            )
+        return charges * CHARGE_SCALE
+
+    def serialize(self) -> dict[str, dict[str, Any]]:
+        """Not possible: the format holds literals."""
+        raise UnsupportedForceFieldError(_NOT_IN_FILES.format("charges from a function"))
+
+
+class ForceFieldChargeHandler(Handle):
+    """Charges as a SMIRNOFF force field assigns them: library, NAGL, increments, AM1-BCC, in that order.
+
+    ``params``, ``(n_values,)``, are library charges and increments, times the square root of 138.935456;
+    ``smirks`` has the pattern of each.
+
+    Parameters
+    ----------
+    force_field
+        ``ForceField``, swapped or stock.
+    """
+
+    def __init__(self, force_field: Any) -> None:
+        from openff_diffsystem.charges.sections import CHARGE_SECTIONS
+
+        charges_only = copy.deepcopy(force_field)
+        for tag in list(charges_only.registered_parameter_handlers):
+            if tag not in CHARGE_SECTIONS:
+                charges_only.deregister_parameter_handler(tag)
+        self.offxml = charges_only.to_string()
+        _, layout, values = _charge_handlers(self.offxml)
+        self.smirks = [component.smirks or "" for component in layout.components]
+        self.params = values * CHARGE_SCALE
+        self.props = None
+
+    def partial_parameterize(self, params: Any, mol: Any) -> Any:
+        """``(n_atoms,)``, a jax array, times the square root of 138.935456.
+
+        Raises
+        ------
+        ChargeAssignmentError
+            If no section covers every atom, or a toolkit cannot compute charges.
+        """
+        params = as_array(params)
+        linear = cached(
+            ("force field charges", self.offxml, molecule_key(mol)), lambda: _force_field_map(self.offxml, mol)
+        )
+        return linear(params)
+
+    def serialize(self) -> dict[str, dict[str, Any]]:
+        """Not possible: timemachine has no such section."""
+        raise UnsupportedForceFieldError(_NOT_IN_FILES.format("the charge sections of a SMIRNOFF force field"))
+
+
+_NOT_IN_FILES = (
+    "timemachine's files cannot hold {}; replace the charge handles, for example by charges='am1bcc' or 'precomputed'"
+)
+
+
+@lru_cache(maxsize=64)
+def _charge_handlers(offxml: str) -> tuple[dict[str, Any], Any, np.ndarray]:
+    from openff.toolkit import ForceField
+
+    from openff_diffsystem.layout import handlers_of, read_handlers
+
+    handlers = handlers_of(ForceField(offxml))
+    layout, values = read_handlers(handlers)
+    return {handler.TAGNAME: handler for handler in handlers}, layout, values
+
+
+def _force_field_map(offxml: str, mol: Any) -> AffineMap:
+    from openff_diffsystem.charges.sections import atom_charges
+    from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
+
+    handlers, layout, _ = _charge_handlers(offxml)
+    rows = atom_charges(PreparedMolecule(as_molecule(mol)), handlers, layout)
+    rows.offset = rows.offset * CHARGE_SCALE
+    return AffineMap(rows.flatten(), (mol.GetNumAtoms(),), layout.size)

@@ -1,0 +1,191 @@
+"""timemachine's force-field files: one Python literal, read without running it.
+
+A dictionary from section to ``{"patterns": rows, "props": anything}``, and the names of the force fields of protein and
+water. A row is a SMIRKS and its numbers; a proper torsion has one list of terms instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openff_diffsystem.exceptions import CorruptFileError
+from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
+
+_NAMES = {"ProteinForcefield": PROTEIN_FF, "WaterForcefield": WATER_FF}
+
+NUMBERS_PER_ROW = {
+    "HarmonicBond": 2,
+    "HarmonicAngle": 2,
+    "ImproperTorsion": 3,
+    "LennardJones": 2,
+    "GBSA": 2,
+    "SimpleCharge": 1,
+    "AM1CCC": 1,
+    "AM1BCCCCC": 1,
+}
+"""Sections with a fixed number of numbers per row, for environment and ligand alike."""
+
+WITHOUT_ROWS = ("AM1BCC", "PrecomputedCharge")
+
+
+@dataclass
+class Section:
+    """One section of a file.
+
+    Attributes
+    ----------
+    smirks
+        One pattern per row.
+    params
+        The numbers of each row: a float, a tuple of floats, or for proper torsions a list of terms.
+    props
+        Anything that Python writes as a literal, or ``None``.
+    """
+
+    smirks: list[str]
+    params: list[Any]
+    props: Any = None
+
+
+@dataclass
+class ForceFieldFile:
+    """The content of a file.
+
+    Attributes
+    ----------
+    sections
+        By name, without the ending ``Handler``.
+    protein_ff, water_ff
+        OpenMM's force fields for the surroundings of a ligand.
+    """
+
+    sections: dict[str, Section]
+    protein_ff: str = PROTEIN_FF
+    water_ff: str = WATER_FF
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> ForceFieldFile:
+        """Read a file.
+
+        Raises
+        ------
+        CorruptFileError
+            If it is not such a file; the message names the line, section or row.
+        """
+        path = Path(path)
+        try:
+            return cls.parse(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise CorruptFileError(f"{path}: not a text file ({error})") from error
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{path}: {error}") from error
+
+    @classmethod
+    def parse(cls, text: str) -> ForceFieldFile:
+        """Read a text. Nothing in it is run.
+
+        Raises
+        ------
+        CorruptFileError
+            If it is not such a text.
+        """
+        content = _dictionary(text)
+        names = {name: content.pop(name, default) for name, default in _NAMES.items()}
+        for name, value in names.items():
+            if not isinstance(value, str):
+                raise CorruptFileError(f"{name} must be a name, it is {value!r}")
+        return cls({name: _section(name, body) for name, body in content.items()}, *names.values())
+
+    def format(self) -> str:
+        """The text, one row a line; every number reads back bit for bit."""
+        lines = ["{"]
+        for name, section in self.sections.items():
+            lines.append(f" {name!r}: {{'patterns': [")
+            lines += [
+                f"  {_row(pattern, params)!r}," for pattern, params in zip(section.smirks, section.params, strict=True)
+            ]
+            lines.append(" ]," if section.props is None else f" ], 'props': {section.props!r}")
+            lines.append(" },")
+        lines += [f" 'ProteinForcefield': {self.protein_ff!r},", f" 'WaterForcefield': {self.water_ff!r}}}"]
+        return "\n".join(lines) + "\n"
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a file."""
+        Path(path).write_text(self.format(), encoding="utf-8")
+
+
+def _dictionary(text: str) -> dict[str, Any]:
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise CorruptFileError(f"not a Python literal: {error}") from error
+    if not isinstance(node, ast.Dict):
+        raise CorruptFileError("not a dictionary of sections")
+    content: dict[str, Any] = {}
+    for key, value in zip(node.keys, node.values, strict=True):
+        if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+            raise CorruptFileError(f"line {value.lineno}: the name of a section must be a string")
+        if key.value in content:
+            raise CorruptFileError(f"line {key.lineno}: section {key.value} is there twice")
+        try:
+            content[key.value] = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+            raise CorruptFileError(f"section {key.value} (line {key.lineno}) is not a literal: {error}") from error
+    return content
+
+
+def _section(name: str, body: Any) -> Section:
+    if not isinstance(body, dict) or not isinstance(body.get("patterns"), (list, tuple)):
+        raise CorruptFileError(f"section {name} must be a dictionary with a list of patterns")
+    if unknown := set(body) - {"patterns", "props"}:
+        raise CorruptFileError(f"section {name} has {', '.join(map(repr, sorted(unknown, key=repr)))} besides patterns")
+    kind = base_name(name)
+    section = Section([], [], body.get("props"))
+    for position, row in enumerate(body["patterns"]):
+        where = f"section {name}, row {position}"
+        if not isinstance(row, (list, tuple)) or len(row) < 2 or not isinstance(row[0], str):
+            raise CorruptFileError(f"{where} must be a SMIRKS and its numbers, it is {row!r}")
+        section.smirks.append(row[0])
+        section.params.append(_params(kind, list(row[1:]), f"{where} ({row[0]})"))
+    if kind in WITHOUT_ROWS and section.smirks:
+        raise CorruptFileError(f"section {name} takes no patterns")
+    return section
+
+
+def base_name(name: str) -> str:
+    """The kind of a section, whether for the environment, within the ligand, or for the solvent."""
+    return name.removesuffix("Intra").removesuffix("Solvent")
+
+
+def _params(kind: str, values: list[Any], where: str) -> Any:
+    if kind == "ProperTorsion":
+        if len(values) != 1 or not isinstance(values[0], (list, tuple)):
+            raise CorruptFileError(f"{where} must have one list of terms (k, phase, periodicity)")
+        # a term may stand for a list of one: timemachine ships a file that has it
+        terms = [values[0]] if values[0] and not isinstance(values[0][0], (list, tuple)) else values[0]
+        for term in terms:
+            if not isinstance(term, (list, tuple)) or len(term) != 3:
+                raise CorruptFileError(f"{where}: a term is (k, phase, periodicity), not {term!r}")
+            _check_numbers(term, where)
+        return [tuple(map(float, term)) for term in terms]
+    if kind not in NUMBERS_PER_ROW:
+        return values[0] if len(values) == 1 else tuple(values)
+    if len(values) != NUMBERS_PER_ROW[kind]:
+        raise CorruptFileError(f"{where} must have {NUMBERS_PER_ROW[kind]} numbers, it has {len(values)}")
+    _check_numbers(values, where)
+    return float(values[0]) if len(values) == 1 else tuple(map(float, values))
+
+
+def _check_numbers(values: Any, where: str) -> None:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise CorruptFileError(f"{where}: {value!r} is not a finite number")
+
+
+def _row(smirks: str, params: Any) -> tuple:
+    return (smirks, *params) if isinstance(params, tuple) else (smirks, params)

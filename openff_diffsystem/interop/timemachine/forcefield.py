@@ -1,0 +1,176 @@
+"""From a SMIRNOFF force field to timemachine's handles and its ``Forcefield``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from openff_diffsystem.exceptions import MissingStackError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.interop.timemachine import atom_handles, bonded, charge_handles
+from openff_diffsystem.interop.timemachine.charge_sources import (
+    ForceFieldChargeHandler,
+    FunctionChargeHandler,
+    ToolkitCharges,
+)
+from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
+from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section
+from openff_diffsystem.interop.timemachine.handle import Handle
+from openff_diffsystem.interop.timemachine.smirnoff import smirnoff_sections
+
+Charges = str | Callable[[Any], Any] | tuple[Handle, Handle]
+"""Where charges come from; see :meth:`Handles.from_smirnoff`."""
+
+
+@dataclass(frozen=True)
+class Handles:
+    """timemachine's eight handles under the names of its ``Forcefield``, and the force fields of the surroundings.
+
+    ``intra`` handles are of interactions within the ligand, with numbers of their own.
+    """
+
+    hb_handle: Any
+    ha_handle: Any
+    pt_handle: Any
+    it_handle: Any
+    q_handle: Any
+    q_handle_intra: Any
+    lj_handle: Any
+    lj_handle_intra: Any
+    protein_ff: str = PROTEIN_FF
+    water_ff: str = WATER_FF
+
+    @classmethod
+    def from_smirnoff(
+        cls, force_field: Any, charges: Charges = "smirnoff", *, protein_ff: str = PROTEIN_FF, water_ff: str = WATER_FF
+    ) -> Handles:
+        """Handles with the numbers of a force field.
+
+        Parameters
+        ----------
+        force_field
+            ``ForceField``, swapped or stock. A section that it lacks gives ``None``.
+        charges
+            ``"smirnoff"``, as the force field assigns them; ``"am1bcc"``; ``"precomputed"``, from the molecule's atoms;
+            any other name, a method of the registered toolkits such as a NAGL model; a function from an RDKit molecule
+            to charges in e; or a pair of handles, for the environment and within the ligand.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If timemachine cannot represent the force field.
+        """
+        sections = smirnoff_sections(force_field)
+        if "LennardJones" in sections:
+            sections["LennardJonesIntra"] = sections["LennardJones"]
+        made = {name: _handle(name, section) for name, section in sections.items()}
+        q_handle, q_handle_intra = _charge_handles(force_field, charges)
+        return cls._of(made, q_handle, q_handle_intra, protein_ff, water_ff)
+
+    @classmethod
+    def from_file(cls, file: ForceFieldFile) -> Handles:
+        """Handles with the numbers of a timemachine file; ``intra`` ones that it lacks are copies of the others.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If the file has a section without handle here, or two sections of charges.
+        """
+        made = {name: _handle(name, section) for name, section in file.sections.items()}
+        names = [name for name in made if name in _CHARGE_SECTIONS]
+        if len(names) > 1:
+            raise UnsupportedForceFieldError(f"the file has several sections of charges: {', '.join(names)}")
+        for name in ("LennardJones", *names):
+            if name in made and f"{name}Intra" not in made:
+                made[f"{name}Intra"] = _handle(f"{name}Intra", file.sections[name])
+        q_handle, q_intra = (made[names[0]], made[f"{names[0]}Intra"]) if names else (None, None)
+        return cls._of(made, q_handle, q_intra, file.protein_ff, file.water_ff)
+
+    @classmethod
+    def _of(cls, made: dict[str, Any], q_handle: Any, q_handle_intra: Any, protein_ff: str, water_ff: str) -> Handles:
+        return cls(
+            hb_handle=made.get("HarmonicBond"),
+            ha_handle=made.get("HarmonicAngle"),
+            pt_handle=made.get("ProperTorsion"),
+            it_handle=made.get("ImproperTorsion"),
+            q_handle=q_handle,
+            q_handle_intra=q_handle_intra,
+            lj_handle=made.get("LennardJones"),
+            lj_handle_intra=made.get("LennardJonesIntra"),
+            protein_ff=protein_ff,
+            water_ff=water_ff,
+        )
+
+    def ordered(self) -> tuple[Any, ...]:
+        """The eight handles, in timemachine's order."""
+        return tuple(getattr(self, field.name) for field in fields(self) if "handle" in field.name)
+
+    def to_file(self) -> ForceFieldFile:
+        """The handles' numbers as a timemachine file.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If the charges cannot be written.
+        """
+        sections = {}
+        for handle in self.ordered():
+            if handle is not None:
+                ((name, body),) = handle.serialize().items()
+                params = [row[1] if len(row) == 2 else tuple(row[1:]) for row in body["patterns"]]
+                sections[name] = Section([row[0] for row in body["patterns"]], params, body.get("props"))
+        return ForceFieldFile(sections, self.protein_ff, self.water_ff)
+
+    def to_timemachine(self) -> Any:
+        """timemachine's ``Forcefield`` with these handles.
+
+        It is made directly: ``Forcefield.from_handlers`` drops classes that are not timemachine's own.
+
+        Raises
+        ------
+        MissingStackError
+            If timemachine cannot be imported.
+        """
+        try:
+            from timemachine.ff import Forcefield
+        except ImportError as error:
+            raise MissingStackError(
+                f"timemachine cannot be imported ({error}); put a checkout of proteneer/timemachine on PYTHONPATH"
+            ) from error
+        return Forcefield(*self.ordered(), env_bcc_handle=None, protein_ff=self.protein_ff, water_ff=self.water_ff)
+
+
+def to_forcefield(
+    force_field: Any, charges: Charges = "smirnoff", *, protein_ff: str = PROTEIN_FF, water_ff: str = WATER_FF
+) -> Any:
+    """timemachine's ``Forcefield`` with our handles and the numbers of a SMIRNOFF force field.
+
+    Parameters and errors are those of :meth:`Handles.from_smirnoff` and :meth:`Handles.to_timemachine`.
+    """
+    return Handles.from_smirnoff(force_field, charges, protein_ff=protein_ff, water_ff=water_ff).to_timemachine()
+
+
+_CHARGE_SECTIONS = ("SimpleCharge", "PrecomputedCharge", "AM1BCC", "AM1CCC", "AM1BCCCCC")
+
+
+def _handle(name: str, section: Section) -> Any:
+    for module in (bonded, atom_handles, charge_handles):
+        made = getattr(module, f"{name}Handler", None)
+        if made is not None:
+            return made(section.smirks, section.params, section.props)
+    raise UnsupportedForceFieldError(f"there is no handle for section {name} of a timemachine file")
+
+
+def _charge_handles(force_field: Any, charges: Charges) -> tuple[Any, Any]:
+    if isinstance(charges, tuple):
+        return charges
+    if charges == "smirnoff":
+        return ForceFieldChargeHandler(force_field), ForceFieldChargeHandler(force_field)
+    if charges == "am1bcc":
+        return charge_handles.AM1BCCHandler(), charge_handles.AM1BCCIntraHandler()
+    if charges == "precomputed":
+        return charge_handles.PrecomputedChargeHandler(), charge_handles.PrecomputedChargeIntraHandler()
+    source = ToolkitCharges(charges) if isinstance(charges, str) else charges
+    if not callable(source):
+        raise UnsupportedInputError(f"charges must be a name, a function or a pair of handles, not {charges!r}")
+    return FunctionChargeHandler(source), FunctionChargeHandler(source)

@@ -1,0 +1,181 @@
+"""Arrays for timemachine's potentials: pairs, exclusions, and those of a DiffSystem."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from openff.toolkit import Molecule
+from rdkit import Chem
+
+from openff_diffsystem import DiffSystem
+from openff_diffsystem.interop import timemachine as tm
+from tests import timemachine_cases as cases
+from tests.molecules import with_charges
+from tests.timemachine_cases import NONBONDED, SMILES, openff, rdkit, torsion_energy
+
+
+@pytest.fixture(scope="module")
+def sage200():
+    return cases.sage200()
+
+
+@pytest.fixture(scope="module")
+def simple():
+    return cases.simple_handles()
+
+
+@pytest.fixture(scope="module")
+def system(sage200):
+    """N-methylacetamide, bent: at a planar centre the two orders of improper torsions agree."""
+    molecule = Molecule(with_charges("CC(=O)NC"))
+    system = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
+    system.positions = system.positions + np.random.default_rng(0).normal(scale=0.01, size=system.positions.shape)
+    return system
+
+
+def test_exclusions_and_pairs():
+    mol = Chem.MolFromSmiles("FC(F)=C(F)F")
+    idxs, scales = tm.generate_exclusion_idxs(mol)
+    assert len(idxs) == 15 and (idxs[:, 0] < idxs[:, 1]).all()
+    assert {tuple(s) for s in scales.tolist()} == {(1.0, 1.0), (0.5, 0.5)}
+    idxs, scales = tm.generate_exclusion_idxs(mol, 0.0, 0.2, scale14_q=0.25, scale14_lj=0.75)
+    assert scales[idxs.tolist().index([0, 4])].tolist() == [0.25, 0.75]
+    pairs, kept = tm.intramolecular_pairs(rdkit("CCCC"))
+    butane = openff(rdkit("CCCC"))
+    near = {tuple(sorted((a.molecule_atom_index, b.molecule_atom_index))) for a, b in butane.nth_degree_neighbors(2)}
+    near |= {tuple(sorted((b.atom1_index, b.atom2_index))) for b in butane.bonds}
+    assert len(pairs) == 14 * 13 // 2 - len(near) and not near & set(map(tuple, pairs.tolist()))
+    fourteen = {
+        tuple(sorted((a.molecule_atom_index, b.molecule_atom_index))) for a, b in butane.nth_degree_neighbors(3)
+    }
+    assert {tuple(p) for p, k in zip(pairs.tolist(), kept, strict=True) if (k == 0.5).all()} == fourteen
+
+
+def test_pair_list_is_differentiable_and_right(simple):
+    mol = rdkit(SMILES[0])
+    arguments = [getattr(simple, name).params for name in NONBONDED]
+    apply = partial(tm.parameterize_nonbonded_pairlist, simple, mol)
+    params, pullback, idxs = jax.vjp(apply, *arguments, has_aux=True)
+    charges, lj = np.asarray(simple.q_handle.parameterize(mol)), np.asarray(simple.lj_handle.parameterize(mol))
+    _, kept = tm.intramolecular_pairs(mol)
+    i, j = idxs.T
+    wanted = [
+        charges[i] * charges[j] * kept[:, 0],
+        lj[i, 0] + lj[j, 0],
+        lj[i, 1] * lj[j, 1] * kept[:, 1],
+        0 * charges[i],
+    ]
+    np.testing.assert_array_equal(params, np.stack(wanted, axis=1))
+    gradients = pullback(np.ones(params.shape))
+    # only the intra handles count, unless asked otherwise
+    assert [bool(np.asarray(g).any()) for g in gradients] == [False, True, False, True]
+    jitted, _ = jax.jit(apply)(*arguments)
+    # XLA may fuse the products and round once less
+    np.testing.assert_allclose(jitted, params, rtol=1e-15)
+
+
+def test_arrays_give_the_energies_of_each_section(system):
+    """timemachine's formulas in NumPy; the charges' prefactor is CODATA's but for 1.2e-8."""
+    x = system.positions
+    wanted = system.energy_terms(x, add_constrained_forces=True)
+    params, idxs = tm.harmonic_bonds(system)
+    r = np.linalg.norm(x[idxs[:, 0]] - x[idxs[:, 1]], axis=1)
+    assert float((params[:, 0] / 2 * (r - params[:, 1]) ** 2).sum()) == pytest.approx(float(wanted["Bonds"]), rel=1e-12)
+
+    params, idxs = tm.harmonic_angles(system)
+    assert params.shape[1] == 3 and not params[:, 2].any()
+    a, b = x[idxs[:, 0]] - x[idxs[:, 1]], x[idxs[:, 2]] - x[idxs[:, 1]]
+    theta = np.arccos((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
+    energy = float((params[:, 0] / 2 * (theta - params[:, 1]) ** 2).sum())
+    assert energy == pytest.approx(float(wanted["Angles"]), rel=1e-10)
+
+    for function, section in ((tm.proper_torsions, "ProperTorsions"), (tm.improper_torsions, "ImproperTorsions")):
+        assert torsion_energy(x, *function(system)) == pytest.approx(float(wanted[section]), rel=1e-10)
+
+    pairs = tm.nonbonded_pair_list(system, scale14="smirnoff")
+    q, sigma, epsilon, _ = np.asarray(pairs.params).T
+    r = np.linalg.norm(x[pairs.idxs[:, 0]] - x[pairs.idxs[:, 1]], axis=1)
+    assert (q / r).sum() == pytest.approx(float(wanted["Electrostatics"]), rel=2e-8)
+    s6 = (sigma / r) ** 6
+    assert (4 * epsilon * (s6**2 - s6)).sum() == pytest.approx(float(wanted["vdW"]), rel=1e-12)
+
+
+def test_nonbonded_arrays(system):
+    arrays = tm.nonbonded(system)
+    pairs = tm.nonbonded_pair_list(system)
+    n = system.n_atoms
+    removed = np.zeros((n, n, 2))
+    removed[tuple(arrays.exclusion_idxs.T)] = arrays.scale_factors
+    q, half_sigma, root_epsilon, w = np.asarray(arrays.params).T
+    assert not w.any() and (arrays.beta, arrays.cutoff) == (2.0, 1.2)
+    i, j = pairs.idxs.T
+    np.testing.assert_allclose(pairs.params[:, 0], q[i] * q[j] * (1 - removed[i, j, 0]), rtol=1e-14)
+    np.testing.assert_allclose(pairs.params[:, 1], half_sigma[i] + half_sigma[j], rtol=1e-14)
+    np.testing.assert_allclose(
+        pairs.params[:, 2], root_epsilon[i] * root_epsilon[j] * (1 - removed[i, j, 1]), rtol=1e-14
+    )
+    assert len(i) + int((removed == 1).all(-1).sum()) == n * (n - 1) // 2
+    own = tm.nonbonded(system, scale14="smirnoff").scale_factors
+    assert sorted(set(map(tuple, np.round(own, 6).tolist()))) == [(0.166667, 0.5), (1.0, 1.0)]
+
+
+def test_arrays_are_differentiable_in_theta(system):
+    theta = system.force_field_parameters
+
+    def total(theta):
+        parts = [tm.harmonic_bonds(system, theta)[0], tm.harmonic_angles(system, theta)[0]]
+        parts += [tm.periodic_torsions(system, theta)[0], tm.nonbonded_pair_list(system, theta, "smirnoff").params]
+        return sum(jnp.sum(part) for part in parts)
+
+    gradient = jax.jit(jax.grad(total))(theta)
+    assert bool(jnp.isfinite(gradient.vector).all()) and bool(gradient["vdW"]["epsilon"].any())
+    assert float(gradient["vdW"]["scale14"]) != 0.0
+
+
+def test_arrays_in_single_precision(sage200, system):
+    """Each number has a few roundings of its own: quotients, roots, products."""
+    functions = (tm.harmonic_bonds, tm.harmonic_angles, tm.periodic_torsions, tm.nonbonded, tm.nonbonded_pair_list)
+    double = [function(system)[0] for function in functions]
+    molecule = with_charges("CC(=O)NC")
+    with jax.enable_x64(False):
+        other = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
+        single = [function(other)[0] for function in functions]
+    for one, two in zip(single, double, strict=True):
+        assert one.dtype == np.float32 and two.dtype == np.float64
+        np.testing.assert_allclose(one, two, rtol=5e-7)
+
+
+def test_handles_and_arrays_agree(sage200, system):
+    """Two ways to the same numbers: the handles of the molecule, and the arrays of its system."""
+    mol = rdkit("CC(=O)NC")
+    assert [a.atomic_number for a in Molecule.from_smiles("CC(=O)NC").atoms] == [
+        a.GetAtomicNum() for a in mol.GetAtoms()
+    ]
+    handles = tm.Handles.from_smirnoff(sage200, "precomputed")
+    for handle, arrays in (
+        (handles.hb_handle, tm.harmonic_bonds(system)),
+        (handles.ha_handle, tm.harmonic_angles(system)),
+        (handles.pt_handle, tm.proper_torsions(system)),
+        (handles.it_handle, tm.improper_torsions(system, order="timemachine")),
+    ):
+        params, idxs = handle.parameterize(mol)
+        ours, theirs = (
+            sorted((*atoms, *np.round(row, 9)) for row, atoms in zip(np.asarray(p).tolist(), i.tolist(), strict=True))
+            for p, i in ((params, idxs), arrays)
+        )
+        # the same terms; numbers up to rounding, hence the nine digits
+        assert [row[: idxs.shape[1]] for row in ours] == [row[: idxs.shape[1]] for row in theirs]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-9)
+
+
+def test_improper_order_changes_the_energy(system):
+    """Bent out of plane, the two conventions measure different dihedrals."""
+    energies = {
+        order: torsion_energy(system.positions, *tm.improper_torsions(system, order=order))
+        for order in ("openff", "timemachine")
+    }
+    assert abs(energies["openff"] - energies["timemachine"]) > 0.01 * abs(energies["openff"])

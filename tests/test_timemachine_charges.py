@@ -1,0 +1,171 @@
+"""timemachine's charge handles, without OpenEye."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from openff_diffsystem.exceptions import (
+    ChargeAssignmentError,
+    UnsupportedForceFieldError,
+)
+from openff_diffsystem.interop import timemachine as tm
+from openff_diffsystem.interop.timemachine.charge_handles import AM1BCCHandler
+from openff_diffsystem.interop.timemachine.increments import with_am1bcc_aromaticity
+from tests import timemachine_cases as cases
+from tests.timemachine_cases import gasteiger, openff, rdkit
+
+
+@pytest.fixture(scope="module")
+def sage200():
+    return cases.sage200()
+
+
+def test_precomputed_charges():
+    mol = rdkit("O")
+    with pytest.raises(ChargeAssignmentError, match=r"atom 0 .*PartialCharge"):
+        tm.PrecomputedChargeHandler([], [], None).parameterize(mol)
+    for atom, charge in zip(mol.GetAtoms(), (-0.8, 0.4, 0.4), strict=True):
+        atom.SetProp("PartialCharge", str(charge))
+    out = tm.PrecomputedChargeHandler([], [], None).parameterize(mol)
+    np.testing.assert_array_equal(out, np.array([-0.8, 0.4, 0.4]) * np.sqrt(138.935456))
+
+
+def test_base_charges_come_from_the_source_or_the_property():
+    mol = rdkit("CO")
+    handle = tm.AM1BCCHandler([], [], None)
+    handle.source = gasteiger
+    charges = handle.parameterize(mol)
+    np.testing.assert_array_equal(charges, gasteiger(mol) * np.sqrt(138.935456))
+    kept = pickle.loads(base64.b64decode(mol.GetProp("AM1BCCELF10Cache")))
+    np.testing.assert_array_equal(kept, charges)
+    # what timemachine writes: a pickled list of numpy numbers
+    mol.SetProp("AM1BCCELF10Cache", base64.b64encode(pickle.dumps(list(charges + 1))).decode())
+    np.testing.assert_array_equal(handle.parameterize(mol), charges + 1)
+    out, _ = jax.vjp(partial(handle.partial_parameterize, None, mol))
+    np.testing.assert_array_equal(out, charges + 1)
+
+
+@pytest.mark.parametrize("content", [print, [1.0], [float("nan")] * 6, b"\x80"])
+def test_a_property_runs_no_code_and_must_fit(content):
+    mol = rdkit("CO")
+    mol.SetProp("AM1BCCELF10Cache", base64.b64encode(pickle.dumps(content)).decode())
+    with pytest.raises(ChargeAssignmentError, match="AM1BCCELF10Cache"):
+        AM1BCCHandler().parameterize(mol)
+
+
+INCREMENTS = [
+    "[#6X4:1]-[#1:2]",
+    "[#6a:1]:[#6a:2]",
+    "[#6a:1]-[#1:2]",
+    "[#8:1]-[#1:2]",
+    "[#6:1]~[#8:2]",
+    "[#16:1]-[#8:2]",
+]
+
+
+def test_charge_increments():
+    mol = rdkit("COc1ccccc1")
+    params = np.arange(1.0, 7.0)
+    handle = tm.AM1CCCHandler(INCREMENTS, params, None)
+    handle.source = gasteiger
+    out, pullback = jax.vjp(partial(handle.partial_parameterize, mol=mol), handle.params)
+    base = gasteiger(mol) * np.sqrt(138.935456)
+    # methyl: three C-H bonds and one C-O bond, all from the carbon
+    assert float(out[0] - base[0]) == pytest.approx(3 * 1.0 + 5.0, abs=1e-12)
+    assert float(out.sum()) == pytest.approx(base.sum(), abs=1e-11)
+    cotangent = np.random.default_rng(0).normal(size=out.shape)
+    (gradient,) = pullback(cotangent)
+    eye = np.eye(len(params))
+    columns = [np.asarray(handle.partial_parameterize(params + one, mol)) - np.asarray(out) for one in eye]
+    # linear in the increments: a difference is exact up to rounding of charges of order 10
+    np.testing.assert_allclose(gradient, [column @ cotangent for column in columns], atol=1e-12)
+    # a pattern that matches bonds both ways, and one that matches nothing
+    assert gradient[1] == 0.0 and gradient[5] == 0.0
+    np.testing.assert_array_equal(jax.jit(partial(handle.partial_parameterize, mol=mol))(params), out)
+
+
+def test_increments_cover_elements_and_the_first_match_wins():
+    handle = tm.AM1CCCHandler(["[#6:1]-[#1:2]", "[#6X4:1]-[#1:2]"], [1.0, 10.0], None)
+    handle.source = gasteiger
+    mol = rdkit("C")
+    base = gasteiger(mol) * np.sqrt(138.935456)
+    assert float(handle.parameterize(mol)[0] - base[0]) == pytest.approx(4.0, abs=1e-12)
+    with pytest.raises(RuntimeError, match="unsupported element"):
+        handle.parameterize(rdkit("CP"))
+    covered = tm.AM1BCCCCCHandler(["[#6:1]-[#1:2]"], [1.0], None)
+    covered.source = gasteiger
+    assert covered.parameterize(rdkit("CP")).shape == (7,)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "aromatic"),
+    [
+        ("c1ccccc1", 6),
+        ("c1cccc2ccccc12", 10),
+        ("c1ccoc1", 5),
+        ("C1=CC=CC=C1C=O", 6),
+        ("C1=CCC=C1", 0),
+        ("O=C1C=CC(=O)C=C1", 0),
+    ],
+)
+def test_am1bcc_aromaticity(smiles, aromatic):
+    """Kinds 1, 2 and 5 of Jakalian et al., and two rings that are none."""
+    marked = with_am1bcc_aromaticity(rdkit(smiles))
+    assert sum(atom.GetIsAromatic() for atom in marked.GetAtoms()) == aromatic
+
+
+def test_charges_of_the_force_field_with_gradients(sage200):
+    handles = tm.Handles.from_smirnoff(sage200)
+    handle = pickle.loads(pickle.dumps(handles.q_handle))
+    sodium = Chem.MolFromSmiles("[Na+]")
+    out, pullback = jax.vjp(partial(handle.partial_parameterize, mol=sodium), handle.params)
+    np.testing.assert_allclose(out, [np.sqrt(138.935456)], rtol=1e-15)
+    (gradient,) = pullback(np.ones(1))
+    assert [handle.smirks[i] for i in np.flatnonzero(gradient)] == ["[#11+1:1]"]
+    np.testing.assert_array_equal(jax.jit(partial(handle.partial_parameterize, mol=sodium))(handle.params), out)
+    with pytest.raises(UnsupportedForceFieldError, match="am1bcc"):
+        handles.to_file()
+
+
+def test_a_function_or_network_gives_charges(sage200):
+    mol = rdkit("CO")
+    plain = tm.Handles.from_smirnoff(sage200, gasteiger).q_handle
+    wanted = gasteiger(mol) * np.sqrt(138.935456)
+    np.testing.assert_allclose(plain.parameterize(mol), wanted, rtol=1e-15)
+    features = jnp.asarray([[atom.GetAtomicNum(), 1.0] for atom in mol.GetAtoms()])
+    network = tm.FunctionChargeHandler(lambda weights, mol: jnp.tanh(features @ weights), jnp.array([0.1, -0.2]))
+    out, pullback = jax.vjp(partial(network.partial_parameterize, mol=mol), network.params)
+    derivative = jnp.sqrt(138.935456) * (1 - (out / np.sqrt(138.935456)) ** 2) @ features
+    np.testing.assert_allclose(pullback(jnp.ones(6))[0], derivative, rtol=1e-12)
+    with pytest.raises(ChargeAssignmentError, match="shape"):
+        tm.FunctionChargeHandler(lambda mol: np.zeros(2)).parameterize(mol)
+    named = tm.Handles.from_smirnoff(sage200, "gasteiger").q_handle
+    np.testing.assert_allclose(named.parameterize(mol), wanted, rtol=1e-15)
+
+
+@pytest.mark.nagl
+def test_nagl_charges(sage200):
+    pytest.importorskip("openff.nagl")
+    model = "openff-gnn-am1bcc-0.1.0-rc.3.pt"
+    mol = rdkit("CCO")
+    handle = tm.Handles.from_smirnoff(sage200, model).q_handle_intra
+    molecule = openff(mol)
+    molecule.assign_partial_charges(model)
+    wanted = molecule.partial_charges.m_as("elementary_charge") * np.sqrt(138.935456)
+    np.testing.assert_allclose(handle.parameterize(mol), wanted, rtol=1e-14)
+
+
+@pytest.mark.am1bcc
+def test_am1bcc_charges_of_the_registered_toolkits(sage200):
+    mol = rdkit("CO")
+    charges = tm.Handles.from_smirnoff(sage200, "am1bcc").q_handle.parameterize(mol)
+    wanted = sage200.get_partial_charges(openff(mol)).m_as("elementary_charge") * np.sqrt(138.935456)
+    np.testing.assert_allclose(charges, wanted, rtol=1e-12)

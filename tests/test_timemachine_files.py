@@ -1,0 +1,159 @@
+"""timemachine's force-field files to and from SMIRNOFF."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+
+import numpy as np
+import pytest
+from openff.toolkit import ForceField
+
+from openff_diffsystem import DiffSystem, ForceFieldParameters
+from openff_diffsystem.exceptions import (
+    CorruptFileError,
+    MissingStackError,
+    ParameterMismatchError,
+    UnsupportedForceFieldError,
+)
+from openff_diffsystem.interop import timemachine as tm
+from tests import timemachine_cases as cases
+from tests.molecules import with_charges
+from tests.timemachine_cases import BONDED
+
+
+@pytest.fixture(scope="module")
+def sage200():
+    return cases.sage200()
+
+
+def test_file_round_trip_is_exact(sage200):
+    text = tm.to_timemachine(sage200)
+    file = tm.ForceFieldFile.parse(text)
+    assert file.format() == text
+    new = tm.read_timemachine(file)
+    assert tm.to_timemachine(new) == text
+    # the same energies by construction: theta of the new force field is complete
+    assert ForceFieldParameters.from_force_field(new).vector.size > 700
+
+
+SHIPPED = {
+    "HarmonicBond": (88, (25126484.547217082, 13.711686490590191)),
+    "HarmonicAngle": (40, (21427.450923846198, 86.37035755909919)),
+    "ProperTorsion": (167, (845.1418669477923, 360.58502346202846, 581.0)),
+    "ImproperTorsion": (7, (49.929066666666664, 21.991148575128552, 14.0)),
+    "LennardJones": (37, (10.592619926839328, 21.351124596845263)),
+}
+"""Of smirnoff_2_0_0_am1bcc.py at commit 2f6fe1f: patterns in each section, and the sum of each column."""
+
+
+def test_sums_over_the_shipped_file(sage200):
+    """The comparison number by number needs the file itself: tests/test_timemachine_stock.py."""
+    sections = tm.ForceFieldFile.parse(tm.to_timemachine(sage200)).sections
+    for name, (count, sums) in SHIPPED.items():
+        rows = sections[name].params
+        terms = [term for row in rows for term in row] if name == "ProperTorsion" else rows
+        assert len(rows) == count
+        # units were converted by two programs: a rounding or two per number, and fsum adds none
+        assert [math.fsum(column) for column in zip(*terms, strict=True)] == pytest.approx(sums, rel=1e-15)
+    assert "ToolkitAM1BCC" in sage200.registered_parameter_handlers and not sections["AM1BCC"].smirks
+
+
+def test_numbers_that_did_not_change_come_back_bit_for_bit(sage200):
+    file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200))
+    assert tm.read_timemachine(file, template=sage200).to_string() == sage200.to_string()
+
+
+def test_a_refit_comes_back_as_offxml(sage200, tmp_path):
+    handles = tm.Handles.from_smirnoff(sage200, "am1bcc")
+    rng = np.random.default_rng(0)
+    for name in (*BONDED, "lj_handle"):
+        params = getattr(handles, name).params
+        moved = slice(0, 2) if name in ("pt_handle", "it_handle") else slice(None)
+        params[:, moved] *= 1 + 0.01 * rng.normal(size=params[:, moved].shape)
+    handles.lj_handle_intra.params[:] = handles.lj_handle.params
+    handles.to_file().write(tmp_path / "refit.py")
+    refit = tm.read_timemachine(tmp_path / "refit.py", template=sage200)
+    refit.to_file(str(tmp_path / "refit.offxml"))
+    again = tm.Handles.from_smirnoff(ForceField(str(tmp_path / "refit.offxml")), "am1bcc")
+    for ours, theirs in zip(handles.ordered(), again.ordered(), strict=True):
+        # a unit, an idivf or a square costs a rounding each on the way out and in
+        np.testing.assert_allclose(np.asarray(theirs.params), np.asarray(ours.params), rtol=2e-15)
+
+
+def test_new_force_field_parameterizes(sage200):
+    new = tm.read_timemachine(tm.ForceFieldFile.parse(tm.to_timemachine(sage200)))
+    # the file does not say; Sage's 0.833333 has fewer digits than SMIRNOFF's default
+    new["Electrostatics"].scale14 = sage200["Electrostatics"].scale14
+    molecule = with_charges("CC(=O)NC")
+    energies = []
+    for force_field in (sage200, new):
+        system = DiffSystem.from_smirnoff(force_field, molecule, charge_from_molecules=[molecule])
+        energies.append(float(system.to_jax_potential(add_constrained_forces=True)(system.positions, None)))
+    assert energies[0] == pytest.approx(energies[1], rel=1e-12)
+
+
+def test_simple_charges_become_library_charges(sage200):
+    file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200, {"SimpleCharge": tm.Section(["[*:1]"], [0.5])}))
+    new = tm.read_timemachine(file)
+    charge = new["LibraryCharges"].parameters[0].charge[0].m_as("elementary_charge")
+    assert charge * np.sqrt(138.935456) == pytest.approx(0.5, rel=1e-15)
+    assert tm.Handles.from_file(file).q_handle_intra.params.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not a Python literal"),
+        ("{'HarmonicBond': ", "not a Python literal"),
+        ("[1, 2]", "dictionary"),
+        ("{'HarmonicBond': __import__('os').getcwd()}", "not a literal"),
+        ("{'AM1BCC': {'patterns': []}, 'AM1BCC': {'patterns': []}}", "twice"),
+        ("{1: 2}", "must be a string"),
+        ("{'HarmonicBond': {'patterns': [['[#6:1]-[#6:2]', 1.0]]}}", "row 0 .* 2 numbers"),
+        ("{'HarmonicBond': {'patterns': [['[#6:1]-[#6:2]', 1.0, 1e999]]}}", "finite"),
+        ("{'HarmonicBond': {'patterns': [['[#6:1]-[#6:2]', 1.0, 'x']]}}", "finite"),
+        ("{'HarmonicBond': {'pattern': []}}", "list of patterns"),
+        ("{'ProperTorsion': {'patterns': [['x', [[1.0, 2.0]]]]}}", "a term is"),
+        ("{'AM1BCC': {'patterns': [['x', 1.0]]}}", "no patterns"),
+        ("{'WaterForcefield': 3}", "must be a name"),
+        ("(" * 2000 + ")" * 2000, "not a Python literal"),
+    ],
+)
+def test_corrupt_files_are_named(text, says, tmp_path):
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(CorruptFileError, match=says) as caught:
+        tm.ForceFieldFile.read(tmp_path / "broken.py")
+    assert "broken.py" in str(caught.value)
+
+
+def test_binary_files_are_named(tmp_path):
+    (tmp_path / "broken.py").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CorruptFileError, match="not a text file"):
+        tm.ForceFieldFile.read(tmp_path / "broken.py")
+
+
+def test_what_cannot_be_represented_is_refused(sage200):
+    for name in ("tip4p_fb.offxml",):
+        with pytest.raises(UnsupportedForceFieldError, match="VirtualSites"):
+            tm.to_timemachine(ForceField(name))
+    changed = copy.deepcopy(sage200)
+    changed["vdW"].scale14 = 0.4
+    with pytest.warns(UserWarning, match="scale14"):
+        tm.to_timemachine(changed)
+    file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200))
+    file.sections["AM1CCC"] = tm.Section(["[#6:1]-[#1:2]"], [0.1])
+    with pytest.raises(UnsupportedForceFieldError, match="ignore"):
+        tm.read_timemachine(file)
+    tm.read_timemachine(file, template=sage200, ignore=("AM1CCC",))
+    file.sections["HarmonicBond"].smirks[0] = "[#6:1]"
+    with pytest.raises(ParameterMismatchError, match="HarmonicBond has other SMIRKS"):
+        tm.read_timemachine(file, template=sage200, ignore=("AM1CCC",))
+
+
+def test_timemachine_is_named_where_it_is_missing(sage200, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timemachine", None)
+    monkeypatch.setitem(sys.modules, "timemachine.ff", None)
+    with pytest.raises(MissingStackError, match="proteneer/timemachine"):
+        tm.to_forcefield(sage200)

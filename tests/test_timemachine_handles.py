@@ -1,0 +1,212 @@
+"""timemachine's contracts of bonded and Lennard-Jones handles, checked without timemachine."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from openff_diffsystem.exceptions import (
+    UnassignedParameterError,
+)
+from openff_diffsystem.interop import timemachine as tm
+from tests import timemachine_cases as cases
+from tests.timemachine_cases import BONDED, NONBONDED, SMILES, openff, rdkit
+
+
+@pytest.fixture(scope="module")
+def sage200():
+    return cases.sage200()
+
+
+@pytest.fixture(scope="module")
+def simple():
+    return cases.simple_handles()
+
+
+def test_params_are_float64_arrays_that_can_be_changed_in_place(simple):
+    handles = copy.deepcopy(simple)
+    mol = rdkit(SMILES[0])
+    for handle in handles.ordered():
+        assert isinstance(handle.params, np.ndarray) and handle.params.dtype == np.float64
+        before = handle.parameterize(mol)
+        handle.params *= 2
+        after = handle.parameterize(mol)
+        if isinstance(before, tuple):
+            before, after = before[0], after[0]
+        np.testing.assert_array_equal(np.asarray(after), 2 * np.asarray(before))
+    assert not np.shares_memory(handles.q_handle.params, handles.q_handle_intra.params)
+    assert not np.shares_memory(handles.lj_handle.params, handles.lj_handle_intra.params)
+
+
+@pytest.mark.parametrize("name", BONDED)
+def test_vjp_jvp_and_jit_of_bonded_handles(simple, name):
+    handle, mol = getattr(simple, name), rdkit(SMILES[0])
+    apply = partial(handle.partial_parameterize, mol=mol)
+    plain, idxs = handle.parameterize(mol)
+    out, pullback, aux = jax.vjp(apply, handle.params, has_aux=True)
+    assert isinstance(aux, np.ndarray) and aux.dtype == np.int32 and aux.flags.c_contiguous
+    np.testing.assert_array_equal(aux, idxs)
+    np.testing.assert_array_equal(out, plain)
+    np.testing.assert_array_equal(jax.jit(apply)(handle.params)[0], plain)
+    cotangent = np.random.default_rng(0).normal(size=out.shape)
+    (gradient,) = pullback(cotangent)
+    assert gradient.shape == handle.params.shape
+    # the map is linear, so <cotangent, J v> = <J^T cotangent, v> up to rounding of a few hundred products
+    direction = np.random.default_rng(1).normal(size=handle.params.shape)
+    _, tangent = jax.jvp(lambda p: apply(p)[0], (jnp.asarray(handle.params),), (jnp.asarray(direction),))
+    assert float((tangent * cotangent).sum()) == pytest.approx(float((gradient * direction).sum()), rel=1e-11)
+    unused = np.setdiff1d(np.arange(len(handle.params)), np.flatnonzero(np.asarray(gradient).any(axis=1)))
+    assert len(unused) and not np.asarray(gradient)[unused].any()
+
+
+@pytest.mark.parametrize("name", NONBONDED)
+def test_vjp_and_jit_of_nonbonded_handles(simple, name):
+    handle, mol = getattr(simple, name), rdkit(SMILES[0])
+    apply = partial(handle.partial_parameterize, mol=mol)
+    out, pullback = jax.vjp(apply, handle.params)
+    np.testing.assert_array_equal(out, handle.parameterize(mol))
+    np.testing.assert_array_equal(jax.jit(apply)(handle.params), out)
+    (gradient,) = pullback(np.ones(out.shape))
+    assert gradient.shape == handle.params.shape
+    assert float(gradient.sum()) == (len(out) if out.ndim == 1 else 1.5 * len(out))
+
+
+@pytest.mark.parametrize("name", (*BONDED, *NONBONDED))
+def test_single_precision(simple, name):
+    """A gather adds no rounding to that of the numbers themselves; halving sigma is exact."""
+    handle, mol = getattr(simple, name), rdkit(SMILES[0])
+    wanted = handle.parameterize(mol)
+    wanted = wanted[0] if isinstance(wanted, tuple) else wanted
+    with jax.enable_x64(False):
+        out, pullback, *_ = jax.vjp(
+            partial(handle.partial_parameterize, mol=mol), handle.params, has_aux=name in BONDED
+        )
+        (gradient,) = pullback(np.ones(out.shape, dtype=np.float32))
+    assert out.dtype == gradient.dtype == np.float32 and handle.params.dtype == np.float64
+    np.testing.assert_array_equal(out, np.asarray(wanted, dtype=np.float32))
+
+
+@pytest.mark.parametrize("smiles", SMILES)
+def test_terms_are_those_of_label_molecules(sage200, simple, smiles):
+    """The toolkit assigns by itself; numbers of the file in MD units, equal up to rounding of unit conversions."""
+    mol = rdkit(smiles)
+    (labels,) = sage200.label_molecules(openff(mol).to_topology())
+    checks = (
+        ("hb_handle", "Bonds", lambda p: [(md(p.k, "kilojoule/mole/nanometer**2"), md(p.length, "nanometer"))]),
+        ("ha_handle", "Angles", lambda p: [(md(p.k, "kilojoule/mole/radian**2"), md(p.angle, "radian"), 0.0)]),
+        ("pt_handle", "ProperTorsions", lambda p: torsion_terms(p, None)),
+        ("it_handle", "ImproperTorsions", lambda p: torsion_terms(p, 3.0) * 3),
+    )
+    for name, section, numbers in checks:
+        params, idxs = getattr(simple, name).parameterize(mol)
+        assert idxs.dtype == np.int32 and idxs.flags.c_contiguous and len(idxs) == len(params)
+        if name != "it_handle":
+            assert (idxs[:, 0] < idxs[:, -1]).all()
+        found: dict = {}
+        for atoms, row in zip(idxs.tolist(), params, strict=True):
+            key = (atoms[1], *sorted(atoms[:1] + atoms[2:])) if name == "it_handle" else tuple(atoms)
+            found.setdefault(key, []).append(row)
+        wanted = {}
+        for atoms, parameter in labels[section].items():
+            if name == "it_handle":
+                atoms = (atoms[1], *sorted(atoms[:1] + atoms[2:]))
+            elif atoms[0] > atoms[-1]:
+                atoms = atoms[::-1]
+            wanted[atoms] = numbers(parameter)
+        assert found.keys() == wanted.keys()
+        for atoms, rows in wanted.items():
+            np.testing.assert_allclose(found[atoms], rows, rtol=1e-14)
+    lennard_jones = simple.lj_handle.parameterize(mol)
+    wanted = [(md(p.sigma, "nanometer") / 2, np.sqrt(md(p.epsilon, "kilojoule/mole"))) for p in labels["vdW"].values()]
+    np.testing.assert_allclose(lennard_jones, wanted, rtol=1e-14)
+
+
+def md(quantity, unit: str) -> float:
+    return quantity.m_as(unit)
+
+
+def torsion_terms(p, idivf) -> list:
+    divisors = [idivf] * len(p.k) if idivf else p.idivf
+    return [
+        (md(k, "kilojoule/mole") / float(d), md(phase, "radian"), n)
+        for k, phase, n, d in zip(p.k, p.phase, p.periodicity, divisors, strict=True)
+    ]
+
+
+def test_impropers_have_the_centre_second_in_three_cyclic_orders(simple):
+    mol = rdkit("CC(=O)NC")
+    params, idxs = simple.it_handle.parameterize(mol)
+    assert idxs[:3].tolist() == [[0, 1, 2, 3], [2, 1, 3, 0], [3, 1, 0, 2]]
+    assert (params[0] == params[1]).all()
+
+
+def test_molecules_without_explicit_hydrogens_get_the_terms_of_their_atoms(simple):
+    """Patterns count implicit hydrogens: heavy atoms get the same parameters with and without explicit ones."""
+    bare = Chem.MolFromSmiles(SMILES[1])
+    full = Chem.AddHs(bare)
+    params, idxs = simple.hb_handle.parameterize(bare)
+    wanted = {tuple(i): p for p, i in zip(*simple.hb_handle.parameterize(full), strict=True)}
+    assert len(idxs) == bare.GetNumBonds()
+    for row, atoms in zip(params, idxs.tolist(), strict=True):
+        np.testing.assert_array_equal(row, wanted[tuple(atoms)])
+    heavy = np.asarray(simple.lj_handle.parameterize(full))[: bare.GetNumAtoms()]
+    np.testing.assert_array_equal(simple.lj_handle.parameterize(bare), heavy)
+
+
+@pytest.mark.parametrize("smiles", ["[Na+]", "O=O"])
+def test_molecules_without_terms(simple, smiles):
+    mol = Chem.MolFromSmiles(smiles)
+    ha = tm.HarmonicAngleHandler(["[*:1]~[*:2]~[*:3]"], [[1.0, 2.0]], None)
+    for handle, shape in ((ha, (0, 3)), (simple.pt_handle, (0, 3)), (simple.it_handle, (0, 3))):
+        out, pullback, idxs = jax.vjp(partial(handle.partial_parameterize, mol=mol), handle.params, has_aux=True)
+        assert out.shape == shape and len(idxs) == 0
+        assert not np.asarray(pullback(np.empty(shape))[0]).any()
+    if smiles == "[Na+]":
+        params, idxs = simple.hb_handle.parameterize(mol)
+        assert params.shape == (0, 2) and idxs.shape == (0, 2)
+
+
+def test_a_bond_without_parameter_is_an_error():
+    handle = tm.HarmonicBondHandler(["[#6:1]-[#6:2]"], [[1.0, 2.0]], None)
+    with pytest.raises(ValueError, match="missing bonds") as caught:
+        handle.parameterize(rdkit("CC"))
+    assert isinstance(caught.value, UnassignedParameterError)
+
+
+def test_matching_has_no_limit_and_follows_changes_of_the_molecule():
+    """Stock timemachine stops at RDKit's 1,000 matches: this pattern has 1,440 in C120H242, both ways."""
+    mol = rdkit("C" * 120)
+    handle = tm.HarmonicAngleHandler(["[*:1]~[#6X4:2]-[*:3]"], [[1.0, 2.0]], None)
+    assert len(handle.parameterize(mol)[1]) == 120 * 6
+    water = Chem.RWMol(rdkit("O"))
+    lennard_jones = tm.LennardJonesHandler(["[*:1]", "[#16:1]"], [[1.0, 1.0], [2.0, 2.0]], None)
+    assert np.asarray(lennard_jones.parameterize(water))[0, 0] == 0.5
+    water.GetAtomWithIdx(0).SetAtomicNum(16)
+    assert np.asarray(lennard_jones.parameterize(water))[0, 0] == 1.0
+
+
+def test_copies_and_pickles(simple):
+    mol = rdkit(SMILES[2])
+    for handle in simple.ordered():
+        handle.parameterize(mol)
+        for twin in (copy.deepcopy(handle), pickle.loads(pickle.dumps(handle))):
+            twin.params *= 3
+            assert twin.smirks == handle.smirks and type(twin) is type(handle)
+            assert not np.array_equal(twin.params, handle.params)
+
+
+def test_lookup_and_counts(simple):
+    bond = simple.hb_handle
+    assert bond.lookup_smirks(bond.smirks[3]) is not None and bond.lookup_smirks("nothing") is None
+    bond.lookup_smirks(bond.smirks[3])[:] *= 1  # a view: changes reach params
+    torsion = simple.pt_handle
+    assert torsion.counts.dtype == np.int32 and torsion.counts.sum() == len(torsion.params)
+    last = torsion.lookup_smirks(torsion.smirks[-1])
+    np.testing.assert_array_equal(last, torsion.params[-torsion.counts[-1] :])

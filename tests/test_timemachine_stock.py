@@ -1,0 +1,92 @@
+"""Against timemachine itself: its shipped parameters, handlers and reference potentials.
+
+Needs a checkout of proteneer/timemachine on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from openff.toolkit import Molecule
+
+from openff_diffsystem import DiffSystem
+from openff_diffsystem.interop import timemachine as tm
+from tests import timemachine_cases as cases
+from tests.molecules import with_charges
+from tests.timemachine_cases import SMILES, rdkit
+
+
+@pytest.fixture(scope="module")
+def sage200():
+    return cases.sage200()
+
+
+@pytest.fixture(scope="module")
+def system(sage200):
+    """N-methylacetamide, bent: at a planar centre the two orders of improper torsions agree."""
+    molecule = Molecule(with_charges("CC(=O)NC"))
+    system = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
+    system.positions = system.positions + np.random.default_rng(0).normal(scale=0.01, size=system.positions.shape)
+    return system
+
+
+@pytest.fixture(scope="module")
+def stock():
+    """timemachine's own Sage 2.0.0 with AM1-BCC charges."""
+    return pytest.importorskip("timemachine.ff").Forcefield.load_from_file("smirnoff_2_0_0_am1bcc.py")
+
+
+PAIRED = ("hb_handle", "ha_handle", "pt_handle", "it_handle", "lj_handle")
+
+
+def test_numbers_of_the_shipped_force_field(stock, sage200):
+    ours = tm.to_forcefield(sage200, "am1bcc")
+    for name in PAIRED:
+        mine, theirs = getattr(ours, name), getattr(stock, name)
+        assert mine.smirks == theirs.smirks
+        # units were converted by two programs: a rounding or two
+        np.testing.assert_allclose(mine.params, theirs.params, rtol=1e-15)
+    assert (ours.protein_ff, ours.water_ff) == (stock.protein_ff, stock.water_ff)
+    file = tm.ForceFieldFile.parse(ours.serialize())
+    assert file.sections.keys() == tm.ForceFieldFile.parse(stock.serialize()).sections.keys()
+    np.testing.assert_array_equal(ours.get_params().hb_params, ours.hb_handle.params)
+
+
+@pytest.mark.parametrize("smiles", SMILES)
+def test_terms_of_the_stock_handlers(stock, sage200, smiles):
+    ours, mol = tm.to_forcefield(sage200, "am1bcc"), rdkit(smiles)
+    for name in PAIRED:
+        mine, theirs = getattr(ours, name).parameterize(mol), getattr(stock, name).parameterize(mol)
+        if name == "lj_handle":
+            np.testing.assert_allclose(mine, theirs, rtol=1e-15)
+        else:
+            np.testing.assert_array_equal(mine[1], theirs[1])
+            np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-15)
+
+
+def test_energies_of_timemachines_potentials(stock, system):
+    """Its reference potentials take our arrays and give our energies; Coulomb without damping and cutoff."""
+    from timemachine.potentials import bonded, nonbonded
+
+    x = system.positions
+    wanted = system.energy_terms(x, add_constrained_forces=True)
+    for function, arrays, section in (
+        (bonded.harmonic_bond, tm.harmonic_bonds(system), "Bonds"),
+        (bonded.harmonic_angle, tm.harmonic_angles(system), "Angles"),
+        (bonded.periodic_torsion, tm.proper_torsions(system), "ProperTorsions"),
+        (bonded.periodic_torsion, tm.improper_torsions(system), "ImproperTorsions"),
+    ):
+        assert float(function(x, arrays[0], None, arrays[1])) == pytest.approx(float(wanted[section]), rel=1e-9)
+    pairs = tm.nonbonded_pair_list(system, scale14="smirnoff")
+    vdw, damped = nonbonded.nonbonded_on_precomputed_pairs(x, pairs.params, None, pairs.idxs, 0.0, None)
+    assert float(vdw.sum()) == pytest.approx(float(wanted["vdW"]), rel=1e-9)
+    r = np.linalg.norm(x[pairs.idxs[:, 0]] - x[pairs.idxs[:, 1]], axis=1)
+    # its switch multiplies Coulomb whatever the cutoff; divide it out
+    plain = np.asarray(damped) / np.asarray(nonbonded.switch_fn(r))
+    assert plain.sum() == pytest.approx(float(wanted["Electrostatics"]), rel=1e-7)
+    arrays = tm.nonbonded(system, scale14="smirnoff")
+    together = nonbonded.nonbonded(
+        x, arrays.params, None, arrays.exclusion_idxs, arrays.scale_factors, arrays.beta, arrays.cutoff
+    )
+    by_pairs = nonbonded.nonbonded_on_precomputed_pairs(x, pairs.params, None, pairs.idxs, arrays.beta, arrays.cutoff)
+    assert float(np.sum(together)) == pytest.approx(float(sum(part.sum() for part in by_pairs)), rel=1e-7)
