@@ -18,31 +18,41 @@ from jax_md import quantity, simulate
 
 from openff_diffsystem.interop.jax_md import BOLTZMANN, atomic_masses, to_jax_md
 
+BOUND = 0.03 * 6 * 300 * BOLTZMANN
+"""kJ/mol; why is said in the first test."""
 
-def energies_along(system, dt: float, time: float, **keywords) -> np.ndarray:
-    """Total energy at every step of a trajectory of some ps at constant energy from 300 K, kJ/mol."""
+
+def fluctuations(system, time: float, **keywords) -> list[float]:
+    """How far the total energy goes up and down, kJ/mol, in some ps from 300 K with steps of 0.5 and of 0.25 fs."""
     md = to_jax_md(system)
-    start, step = simulate.nve(md.energy_fn, md.shift_fn, dt=dt)
-    state = start(jax.random.PRNGKey(0), jnp.asarray(system.positions), 300 * BOLTZMANN, mass=md.masses, **keywords)
+    start, step = simulate.nve(md.energy_fn, md.shift_fn)
 
-    def one(state, _):
-        state = step(state, **keywords)
+    @jax.jit
+    def total(state) -> jax.Array:
         kinetic = quantity.kinetic_energy(momentum=state.momentum, mass=state.mass)
-        return state, kinetic + md.energy_fn(state.position, **keywords)
+        return kinetic + md.energy_fn(state.position, **keywords)
 
-    return np.asarray(jax.lax.scan(one, state, None, length=round(time / dt))[1])
+    found = []
+    for dt in (5e-4, 2.5e-4):
+        state = start(jax.random.PRNGKey(0), jnp.asarray(system.positions), 300 * BOLTZMANN, mass=md.masses, **keywords)
+        energies = [total(state)]
+        for _ in range(round(time / dt)):
+            state = step(state, dt=dt, **keywords)
+            energies.append(total(state))
+        found.append(float(np.ptp(energies)))
+    return found
 
 
 def test_energy_is_conserved(ethanol):
     """To second order in the time step, as velocity Verlet must for forces that are the gradient of its energy.
 
-    Verlet conserves a neighbour of the energy; for an oscillator of frequency w the energy itself goes up and down by
-    a fraction (w dt)^2 / 4 of what is in it. The O-H stretch has w = 0.7/fs: 3 % with steps of 0.5 fs, of the
-    kT and the strain of a conformer that is no minimum. Halved steps must quarter it; forces that were off by
-    1 % would make a drift that does not depend on the step.
+    Verlet conserves a neighbour of the energy. For an oscillator of frequency w the energy itself goes up and down by
+    a fraction (w dt)^2 / 4 of what is in it: for stretches of hydrogen, 0.7 / fs at most, 3 % with steps of 0.5 fs. Six
+    of these hold kT each, 15 kJ/mol: hence the bound. Halved steps must quarter it; forces that were not the gradient
+    would make a drift that does not depend on the step.
     """
-    wide, narrow = (np.ptp(energies_along(ethanol, dt, 0.1)) for dt in (5e-4, 2.5e-4))
-    assert 3.5 < wide / narrow < 4.5
+    wide, narrow = fluctuations(ethanol, 0.1)
+    assert wide < BOUND and 3.5 < wide / narrow < 4.5
 
 
 def test_energy_is_conserved_in_a_box(sage):
@@ -50,8 +60,8 @@ def test_energy_is_conserved_in_a_box(sage):
     molecule = with_charges("CCO")
     system = DiffSystem.from_smirnoff(sage, molecule, box=2.0 * np.eye(3), charge_from_molecules=[molecule])
     neighbors = system.neighbor_list(skin=0.3)
-    wide, narrow = (np.ptp(energies_along(system, dt, 0.02, neighbors=neighbors)) for dt in (5e-4, 2.5e-4))
-    assert 3.5 < wide / narrow < 4.5
+    wide, narrow = fluctuations(system, 0.02, neighbors=neighbors)
+    assert wide < BOUND and 3.5 < wide / narrow < 4.5
 
 
 def test_what_is_handed_over(ethanol):
@@ -73,6 +83,7 @@ def test_what_is_handed_over(ethanol):
         to_jax_md(ethanol, masses=[1.0])
 
 
+@pytest.mark.filterwarnings("ignore:charge_from_molecules")
 def test_masses_in_the_order_of_the_topology(sage):
     """Of copies, in turn with another molecule."""
     from openff.toolkit import ForceField, Topology
