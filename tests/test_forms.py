@@ -133,3 +133,11 @@ def test_refusals(ethanol):
     wrong["MorseBonds"].parameters[0].smirks = "[*:1]~[*:2]~[*:3]"
     with pytest.raises(UnsupportedForceFieldError, match="tags 3"):
         DiffSystem.from_smirnoff(wrong, with_charges("CCO"))
+
+
+def test_engines_without_the_form_are_refused(ethanol):
+    _, system = ethanol
+    with pytest.raises(UnsupportedForceFieldError, match="MorseBonds"):
+        system.to_openmm()
+    with pytest.raises(UnsupportedForceFieldError, match="MorseBonds"):
+        system.to_interchange()

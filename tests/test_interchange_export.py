@@ -10,9 +10,13 @@ import numpy as np
 import openmm
 import openmm.app
 import pytest
+from openff.toolkit import ForceField
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
+from tests.force_fields import BOND_ORDERS
+from tests.interchange_reference import assert_same_parameters
+from tests.test_handlers import with_bond_orders
 from tests.test_to_openmm import assert_same, evaluate, scaled
 from tests.test_to_openmm import case as any_case
 
@@ -70,6 +74,16 @@ def test_parameters_that_no_force_field_could_hold():
     interchange = system.to_interchange(own)
     assert_same(interchange.to_openmm(combine_nonbonded_forces=True), system.to_openmm(own), positions)
     assert len(interchange["Bonds"].potentials) == len(length)
+
+
+def test_interpolated_parameters():
+    force_field = ForceField(BOND_ORDERS)
+    molecule = with_bond_orders("c1ccccc1C(=O)N")
+    given = {"partial_bond_orders_from_molecules": [molecule]}
+    system = DiffSystem.from_smirnoff(force_field, molecule, **given)
+    theta = scaled(system)
+    refit = DiffSystem.from_smirnoff(theta.to_force_field(force_field), molecule, **given)
+    assert assert_same_parameters(refit, system.to_interchange(theta))["ProperTorsions"] > 20
 
 
 def test_after_saving_an_interchange_has_to_be_given(tmp_path):

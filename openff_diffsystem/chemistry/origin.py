@@ -29,7 +29,8 @@ class SmirnoffOrigin:
             molecules = [topology] if isinstance(topology, Molecule) else list(topology)
             topology = Topology.from_molecules(molecules)
         uncharged = []
-        for molecule in topology.unique_molecules:
+        charged = "Electrostatics" in self.force_field.registered_parameter_handlers
+        for molecule in topology.unique_molecules if charged else ():
             one = Molecule(molecule)
             one.partial_charges = Quantity(np.zeros(one.n_atoms), "elementary_charge")
             uncharged.append(one)
@@ -37,7 +38,7 @@ class SmirnoffOrigin:
             warnings.simplefilter("ignore", PresetChargesAndVirtualSitesWarning)
             return self.force_field.create_interchange(
                 topology,
-                charge_from_molecules=uncharged,
+                charge_from_molecules=uncharged or None,
                 partial_bond_orders_from_molecules=self.partial_bond_orders_from_molecules,
                 allow_nonintegral_charges=True,
             )
