@@ -7,6 +7,9 @@ from pathlib import Path
 # AmberTools is found through PATH, also where the environment is not activated
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
+# compiling takes longer than computing; `XLA_FLAGS= make test` tests what users run
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 
