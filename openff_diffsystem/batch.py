@@ -345,6 +345,7 @@ def _stack(systems: list[DiffSystem], add_constrained_forces: bool) -> SizeClass
             pairs=_fill(renumber(one.pairs, system), n_pairs),
             pair_kinds=_fill(one.pair_kinds, n_pairs, PADDING),
             n_atoms=n_atoms,
+            forms=one.forms,
             born_model=one.born_model,
             surface_area=one.surface_area,
             weighted_sites=one.weighted_sites,

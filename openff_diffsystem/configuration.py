@@ -30,9 +30,8 @@ def as_positions(positions: Any, n_atoms: int, n_particles: int) -> jax.Array:
 def check_positions(shape: tuple[int, ...], n_atoms: int, n_particles: int) -> None:
     """Raise a :class:`PositionsError` unless the shape is that of positions, or of a stack of those."""
     if len(shape) not in (2, 3) or shape[-2:] not in ((n_atoms, 3), (n_particles, 3)):
-        raise PositionsError(
-            f"positions must have shape ({n_atoms}, 3) or ({n_particles}, 3), or a stack of those, got {shape}"
-        )
+        shapes = " or ".join(f"({n}, 3)" for n in dict.fromkeys((n_atoms, n_particles)))
+        raise PositionsError(f"positions must have shape {shapes}, or a stack of those, got {shape}")
 
 
 def as_box_vectors(box_vectors: Any) -> jax.Array | None:

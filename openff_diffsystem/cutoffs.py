@@ -8,7 +8,7 @@ import numpy as np
 
 from openff_diffsystem.chemistry.methods import PERIODIC, require
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.forms import pair_forms
+from openff_diffsystem.forms import PairForm, required_forms
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -128,7 +128,9 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
     require(system.methods, PERIODIC)
     if "GBSA" in system.system_layout.sections:
         raise UnsupportedForceFieldError("GBSA is an implicit solvent: it is not covered in a periodic system")
-    for form in pair_forms(system.term_indices):
+    for form in required_forms(system.term_indices):
+        if not isinstance(form, PairForm):
+            continue
         raise UnsupportedForceFieldError(f"{form.section} is a custom pair potential: it is not covered in a box")
     settings = system.system_layout.settings
     values = system.parameterize(theta)

@@ -25,6 +25,10 @@ class UnsupportedForceError(DiffSystemError, ValueError):
     """An OpenMM System holds a force, or a force a setting, that cannot be represented."""
 
 
+class UnregisteredFormError(UnsupportedForceFieldError):
+    """A system has a section whose functional form is not registered in this process."""
+
+
 class DuplicateFormError(DiffSystemError, ValueError):
     """Two functional forms are registered for one section."""
 

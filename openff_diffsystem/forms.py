@@ -7,11 +7,11 @@ like those of any other section; nothing else has to be done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from openff_diffsystem.exceptions import DuplicateFormError
+from openff_diffsystem.exceptions import DuplicateFormError, UnregisteredFormError
 
 Settings = Mapping[str, Any]
 """The numbers of the section itself by attribute name, scalars in MD units."""
@@ -98,6 +98,12 @@ Form = ValenceForm | PairForm
 
 _REGISTERED: dict[str, Form] = {}
 
+_BUILT_IN = frozenset(
+    {"Constraints", "Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW", "Electrostatics"}
+    | {"VirtualSites", "GBSA", "NonbondedExceptions"}
+)
+"""Sections of systems whose energy, if any, is not that of a registered form."""
+
 
 def register_form(form: Form) -> None:
     """Make a section known. Do it once, where its ``ParameterHandler`` is defined.
@@ -123,6 +129,24 @@ def add_form(form: Form) -> None:
 def form_of(section: str) -> Form | None:
     """The form registered for a section."""
     return _REGISTERED.get(section)
+
+
+def required_forms(sections: Iterable[str]) -> tuple[Form, ...]:
+    """The forms of all of a system's sections that have one, in order.
+
+    Raises
+    ------
+    UnregisteredFormError
+        If one is not registered in this process, as when a file is read where nobody imported the form's module.
+    """
+    forms = {section: _REGISTERED.get(section) for section in sections if section not in _BUILT_IN}
+    missing = [section for section, form in forms.items() if form is None]
+    if missing:
+        raise UnregisteredFormError(
+            f"no functional form is registered in this process for {', '.join(missing)}: import the module that calls "
+            "openff_diffsystem.forms.register_form for it, before a system is loaded or evaluated"
+        )
+    return tuple(form for form in forms.values() if form is not None)
 
 
 def valence_forms(sections: Mapping[str, Any] | Sequence[str]) -> list[ValenceForm]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
-from openff_diffsystem.forms import valence_forms
+from openff_diffsystem.forms import ValenceForm, required_forms
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
@@ -25,7 +25,8 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
     Raises
     ------
     UnsupportedForceFieldError
-        If the force field has a section that contributes energy and is not covered in vacuum.
+        If the force field has a section that contributes energy and is not covered in vacuum, or one whose form is
+        not registered.
     """
     require(system.methods, ISOLATED)
     return _interactions(system, add_constrained_forces, *_all_pairs(system))
@@ -49,7 +50,7 @@ def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str,
     Those where constraints fix every distance do not, unless asked for.
     """
     indices, n = system.term_indices, system.n_particles
-    custom = [form.section for form in valence_forms(indices)]
+    custom = [form.section for form in required_forms(indices) if isinstance(form, ValenceForm)]
     counted: dict[str, np.ndarray] = {
         section: np.ones(len(indices[section]), dtype=bool)
         for section in ("Bonds", "Angles", *custom)
@@ -79,7 +80,8 @@ def _interactions(
     system: DiffSystem, add_constrained_forces: bool, pairs: np.ndarray, pair_kinds: np.ndarray
 ) -> Interactions:
     indices, static = system.term_indices, system.term_static
-    custom = [form.section for form in valence_forms(indices)]
+    forms = required_forms(indices)
+    custom = [form.section for form in forms if isinstance(form, ValenceForm)]
     site_types = static["VirtualSites"]["type"] if "VirtualSites" in static else np.empty(0, dtype=np.int32)
     listed = ("Bonds", "Angles", *_TORSIONS, *custom, "NonbondedExceptions")
     return Interactions(
@@ -91,6 +93,7 @@ def _interactions(
         pairs=pairs,
         pair_kinds=pair_kinds,
         n_atoms=system.n_atoms,
+        forms=forms,
         born_model=system.methods["GBSA"]["gb_model"] if "GBSA" in system.methods else None,
         surface_area="GBSA" in system.methods and system.methods["GBSA"]["sa_model"] == "ACE",
         weighted_sites=bool(np.any(site_types >= len(SITE_TYPES))),

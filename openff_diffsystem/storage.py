@@ -17,6 +17,7 @@ import numpy as np
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.cutoffs import EngineOptions
 from openff_diffsystem.exceptions import CorruptFileError
+from openff_diffsystem.forms import required_forms
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.parameters import ForceFieldParameters
 from openff_diffsystem.static import StaticArray
@@ -79,6 +80,8 @@ def load_system(path: str | os.PathLike[str]) -> DiffSystem:
         If there is no such file.
     CorruptFileError
         If the file is damaged or was not written by this package.
+    UnregisteredFormError
+        If the system has a section of a form that is not registered in this process.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -86,11 +89,13 @@ def load_system(path: str | os.PathLike[str]) -> DiffSystem:
         header = json.loads(arrays["header"].tobytes())
         if header["format"] != _FORMAT or header["version"] != _VERSION:
             raise CorruptFileError(f"{path} is version {header['version']} of {header['format']}, not {_VERSION}")
-        return _restore(header, arrays)
+        system = _restore(header, arrays)
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, OSError) as error:
         if isinstance(error, FileNotFoundError | CorruptFileError):
             raise
         raise CorruptFileError(f"{path} is damaged or was not written by openff_diffsystem: {error}") from error
+    required_forms(system.sections)
+    return system
 
 
 def _restore(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> DiffSystem:

@@ -18,6 +18,7 @@ from openff_diffsystem.compiled import Model
 from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
 from openff_diffsystem.cutoffs import EngineOptions, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
+from openff_diffsystem.forms import Form, required_forms
 from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.interop.interchange import to_interchange
@@ -96,7 +97,7 @@ class DiffSystem:
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     openmm_particles: np.ndarray | None = None
     origin: Origin | None = field(default=None, repr=False)
-    _models: dict[tuple[bool, bool], Model] = field(default_factory=dict, init=False, repr=False)
+    _models: dict[tuple[bool, bool, tuple[Form, ...]], Model] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_smirnoff(
@@ -564,8 +565,10 @@ class DiffSystem:
         ------
         UnsupportedForceFieldError
             If isolated molecules are asked for and the force field has a method that is not covered there.
+        UnregisteredFormError
+            If a section's functional form is not registered in this process.
         """
-        key = (periodic, add_constrained_forces)
+        key = (periodic, add_constrained_forces, required_forms(self.term_indices))
         if key not in self._models:
             build = periodic_interactions if periodic else isolated_interactions
             host = build(self, add_constrained_forces)
@@ -601,6 +604,8 @@ class DiffSystem:
         ------
         CorruptFileError
             If the file is damaged or was not written by this package.
+        UnregisteredFormError
+            If the system has a section of a form that is not registered in this process.
         """
         from openff_diffsystem.storage import load_system
 

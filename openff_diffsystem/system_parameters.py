@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError
-from openff_diffsystem.forms import PairForm, form_of
+from openff_diffsystem.forms import PairForm, form_of, required_forms
 from openff_diffsystem.static import StaticArray
 
 
@@ -184,8 +184,10 @@ class SystemParameters:
             start += n_terms * width
             parts.append(array.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
         terms = parts[0] if len(parts) == 1 else array.concatenate(parts, axis=-2)
-        if is_per_particle(section) and self.layout.particle_order is not None:
-            terms = terms[..., self.layout.particle_order.array, :]
+        if self.layout.particle_order is not None:
+            required_forms((section,))  # an unknown section may have a row per particle, or not
+            if is_per_particle(section):
+                terms = terms[..., self.layout.particle_order.array, :]
         return terms
 
     def column(self, section: str, attribute: str) -> jax.Array:

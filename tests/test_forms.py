@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
+import pickle
 from pathlib import Path
 
 import jax
@@ -14,8 +16,8 @@ import pytest
 from openff.toolkit import ForceField
 from openff.toolkit.typing.engines.smirnoff.parameters import vdWHandler
 
-from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import DuplicateFormError, UnsupportedForceFieldError
+from openff_diffsystem import DiffSystem, forms
+from openff_diffsystem.exceptions import DuplicateFormError, UnregisteredFormError, UnsupportedForceFieldError
 from openff_diffsystem.forms import ValenceForm, register_form
 from tests.boxes import solvate
 from tests.molecules import with_charges
@@ -133,6 +135,25 @@ def test_refusals(ethanol):
     wrong["MorseBonds"].parameters[0].smirks = "[*:1]~[*:2]~[*:3]"
     with pytest.raises(UnsupportedForceFieldError, match="tags 3"):
         DiffSystem.from_smirnoff(wrong, with_charges("CCO"))
+
+
+def test_a_process_that_lacks_the_form_says_so(ethanol, monkeypatch, tmp_path):
+    """As after a restart: a file or a pickle is read, and the module that registers the form is not imported."""
+    _, system = ethanol
+    system.save(tmp_path / "system.npz")
+    pickled = pickle.dumps(dataclasses.replace(system, origin=None))  # whose classes are of no importable module here
+    monkeypatch.setattr(forms, "_REGISTERED", {"RBTorsions": forms.form_of("RBTorsions")})
+    for use in (
+        lambda _: DiffSystem.load(tmp_path / "system.npz"),
+        DiffSystem.energy_terms,
+        DiffSystem.to_openmm,
+        DiffSystem.to_interchange,
+        DiffSystem.to_jax_potential,
+        lambda system: DiffSystem.concatenate([system]),
+        lambda system: system.evaluate_frames([system.positions]),
+    ):
+        with pytest.raises(UnregisteredFormError, match=r"registered in this process for .*MorseBonds.*: import"):
+            use(pickle.loads(pickled))
 
 
 def test_engines_without_the_form_are_refused(ethanol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from functools import cache
@@ -260,6 +261,40 @@ def test_positions_in_openmms_order_are_refused_where_it_is_another():
     assert ours.openmm_particles is not None
     with pytest.raises(PositionsError, match=str(ours.n_atoms)):
         ours.to_jax_potential()(positions, ours.force_field_parameters)
+
+
+def waters_with_a_site_each():
+    """Two waters of four particles, O H H M, and so on: the first site stands before the atoms of the second."""
+    force = openmm.NonbondedForce()
+    system = simple(force, n=8)
+    for first in (0, 4):
+        for charge, sigma, epsilon in ((0.0, 0.316, 0.68), (0.52, 1.0, 0.0), (0.52, 1.0, 0.0), (-1.04, 1.0, 0.0)):
+            force.addParticle(charge, sigma, epsilon)
+        for a, b in itertools.combinations(range(first, first + 4), 2):
+            force.addException(a, b, 0.0, 1.0, 0.0)
+        system.setParticleMass(first + 3, 0.0)
+        system.setVirtualSite(
+            first + 3, openmm.ThreeParticleAverageSite(first, first + 1, first + 2, 0.79, 0.105, 0.105)
+        )
+    atoms = np.array([[0.0, 0.0, 0.0], [0.0957, 0.0, 0.0], [-0.024, 0.0927, 0.0]])
+    site = [[0.79, 0.105, 0.105] @ atoms]
+    one = np.concatenate([atoms, site])
+    return system, np.concatenate([one, one + [0.05, 0.0, 0.3]])
+
+
+def test_every_potential_refuses_positions_in_openmms_order_where_it_is_another():
+    system, positions = waters_with_a_site_each()
+    ours = DiffSystem.from_openmm(system)
+    wanted, _ = reference(system, positions)
+    energy, _ = ours.energy_vjp(atoms_of(ours, positions))
+    assert float(energy) == pytest.approx(wanted, **TOLERANCE)
+    with pytest.raises(PositionsError, match=r"must have shape \(6, 3\), or a stack of those, got \(8, 3\)"):
+        ours.energy_vjp(positions)
+    torch = pytest.importorskip("torch")
+    potential = ours.to_torch_potential()
+    assert float(potential(torch.tensor(atoms_of(ours, positions)))) == pytest.approx(wanted, **TOLERANCE)
+    with pytest.raises(PositionsError, match=r"\(6, 3\)"):
+        potential(torch.tensor(positions))
 
 
 def test_update_of_the_system_it_was_made_from():

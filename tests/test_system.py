@@ -13,6 +13,7 @@ from openff.toolkit import ForceField, Molecule, Quantity, Topology
 from openff_diffsystem import DiffSystem, ForceFieldParameters
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
+    BoxError,
     CorruptFileError,
     ParameterMismatchError,
     PositionsError,
@@ -240,7 +241,7 @@ def test_refused_input(sage):
         DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[molecule, Molecule(molecule)])
     with pytest.raises(PositionsError, match=r"\(9, 3\)"):
         DiffSystem.from_smirnoff(sage, molecule, positions=np.zeros((8, 3)), charge_from_molecules=[molecule])
-    with pytest.raises(PositionsError, match="box vectors"):
+    with pytest.raises(BoxError, match="box vectors"):
         DiffSystem.from_smirnoff(sage, molecule, box=np.zeros((2, 3)), charge_from_molecules=[molecule])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache, partial
 
 import numpy as np
@@ -10,7 +11,12 @@ import pytest
 from openff.toolkit import ForceField
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    ParameterMismatchError,
+    UnsupportedForceError,
+    UnsupportedForceFieldError,
+    UnsupportedInputError,
+)
 from tests import boxes
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import with_charges
@@ -283,6 +289,39 @@ def test_an_update_of_something_else_is_refused():
         system.update_openmm(system.to_openmm(), add_constrained_forces=True)
     with pytest.raises(UnsupportedInputError, match="list"):
         system.update_openmm([])
+
+
+def test_an_update_that_would_count_interactions_twice_is_refused():
+    """openff-interchange's split forces: Lennard-Jones and 1-4 pairs as expressions beside the NonbondedForce."""
+    force_field, topology, options, system, positions = case("ligand")
+    target = force_field.create_interchange(topology, **options).to_openmm(combine_nonbonded_forces=False)
+    before = evaluate(target, positions)[0]
+    with pytest.raises(UnsupportedForceError, match=r"CustomNonbondedForce 'vdW force'.*combine_nonbonded_forces=True"):
+        system.update_openmm(target)
+    for i in reversed(range(target.getNumForces())):
+        if isinstance(target.getForce(i), openmm.CustomNonbondedForce):
+            target.removeForce(i)
+    with pytest.raises(UnsupportedForceError, match="CustomBondForce 'vdW 1-4 force'"):
+        system.update_openmm(target)
+    restrained = system.to_openmm()
+    restraint = openmm.CustomBondForce("r^2")
+    restraint.addBond(0, 5, [])
+    restrained.addForce(restraint)
+    energy = evaluate(restrained, positions)[0]
+    system.update_openmm(restrained)
+    assert evaluate(restrained, positions)[0] == energy != before
+
+
+@pytest.mark.parametrize("name", ("HarmonicBondForce", "NonbondedForce", "PeriodicTorsionForce"))
+def test_a_refused_update_changes_nothing(name):
+    """Two forces of a class: which term is whose is not known."""
+    *_, system, _ = case("ligand with sites")
+    target = system.to_openmm()
+    target.addForce(copy.deepcopy(next(f for f in target.getForces() if type(f).__name__ == name)))
+    before = openmm.XmlSerializer.serialize(target)
+    with pytest.raises(ParameterMismatchError, match=f"2 forces of class {name}"):
+        system.update_openmm(target, scaled(system))
+    assert openmm.XmlSerializer.serialize(target) == before
 
 
 def test_the_reference_of_other_tests_takes_our_systems():

@@ -139,7 +139,7 @@ def complete_inputs(
     for name, array in (("positions", positions), ("box_vectors", box_vectors)):
         if array is not None and not hasattr(array, "shape"):
             raise UnsupportedInputError(f"{name} must be an array, in nm, got {type(array).__name__}")
-    check_positions(tuple(positions.shape), system.n_atoms, system.n_particles)
+    check_positions(tuple(positions.shape), system.n_atoms, system.n_positions)
     if box_vectors is not None:
         if tuple(box_vectors.shape) != (3, 3):
             raise BoxError(f"box vectors must have shape (3, 3), got {tuple(box_vectors.shape)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.forms import form_of
+from openff_diffsystem.forms import required_forms
 from openff_diffsystem.interop.openmm.tables import host_parameters
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES
 from openff_diffsystem.system_parameters import SystemParameters
@@ -51,9 +51,8 @@ def to_interchange(self: DiffSystem, theta: Any = None, *, interchange: Any = No
     ParameterMismatchError
         If the Interchange has other terms than this system.
     """
-    for section in self.sections:
-        if form_of(section) is not None:
-            raise UnsupportedForceFieldError(f"openff-interchange has no collection for the custom section {section}")
+    for form in required_forms(self.sections):
+        raise UnsupportedForceFieldError(f"openff-interchange has no collection for the custom section {form.section}")
     if interchange is not None:
         result = copy.deepcopy(interchange)
     elif self.origin is not None:

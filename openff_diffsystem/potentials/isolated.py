@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.forms import pair_forms, valence_forms
+from openff_diffsystem.forms import Form, PairForm, ValenceForm
 from openff_diffsystem.potentials import bonded
 from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
 from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
@@ -28,7 +28,7 @@ from openff_diffsystem.system_parameters import SystemParameters
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "pair_kinds"],
-    meta_fields=["n_atoms", "born_model", "surface_area", "weighted_sites"],
+    meta_fields=["n_atoms", "forms", "born_model", "surface_area", "weighted_sites"],
 )
 @dataclass
 class Interactions:
@@ -48,6 +48,8 @@ class Interactions:
         ``(n_pairs, 2)`` int32 and ``(n_pairs,)`` int8: nonbonded pairs, and how they interact.
     n_atoms
         Number of atoms.
+    forms
+        The registered forms of the system's sections, as they are when the arrays are made. Static.
     born_model, surface_area
         Generalised Born model, if the solvent is implicit, and whether it comes with a surface-area term. Static.
     weighted_sites
@@ -62,6 +64,7 @@ class Interactions:
     pairs: Any
     pair_kinds: Any
     n_atoms: int
+    forms: tuple[Form, ...] = ()
     born_model: str | None = None
     surface_area: bool = False
     weighted_sites: bool = False
@@ -98,12 +101,15 @@ def term_energies(
         if section in corners:
             terms = function(corners[section], sections[section])
             energies[section] = jnp.where(interactions.kept[section][:, None], terms, 0.0)
-    for form in valence_forms(corners):
+    for form in interactions.forms:
+        if not isinstance(form, ValenceForm):
+            continue
         terms = form.energy(corners[form.section], sections[form.section], parameters.settings(form.section))
         energies[form.section] = jnp.where(interactions.kept[form.section][:, None], terms, 0.0)
     energies |= _torsion_energies(interactions.periodicity, corners, sections)
-    if "vdW" in sections or "Electrostatics" in sections or pair_forms(sections):
-        energies |= _pair_energies(interactions, positions, parameters, sections)
+    custom = [form for form in interactions.forms if isinstance(form, PairForm)]
+    if "vdW" in sections or "Electrostatics" in sections or custom:
+        energies |= _pair_energies(interactions, positions, parameters, sections, custom)
     if "NonbondedExceptions" in corners:
         energies["NonbondedExceptions"] = pair_terms(corners["NonbondedExceptions"], sections["NonbondedExceptions"])
     if interactions.born_model is not None:
@@ -146,13 +152,13 @@ def _pair_energies(
     positions: jax.Array,
     parameters: SystemParameters,
     sections: dict[str, jax.Array],
+    custom: list[PairForm],
 ) -> dict[str, jax.Array]:
     particles = [positions]
     if "vdW" in sections:
         epsilon, sigma = columns(sections["vdW"])
         # where an epsilon is zero the geometric mean has no derivative; it is defined as zero there
         particles += [safe_sqrt(epsilon), 0.5 * sigma]
-    custom = pair_forms(sections)
     particles += [sections[form.section] for form in custom]
     if "Electrostatics" in sections:
         particles.append(sections["Electrostatics"])

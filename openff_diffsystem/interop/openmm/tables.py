@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.forms import form_of
+from openff_diffsystem.forms import required_forms
 from openff_diffsystem.interactions import counted_terms
 from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
 from openff_diffsystem.system_parameters import SystemParameters
@@ -107,9 +107,9 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
     """
     if system.masses is None:
         raise UnsupportedInputError("the system holds no masses: it was saved without; set system.masses, in dalton")
-    for section in system.sections:
-        if form_of(section) not in (None, RYCKAERT_BELLEMANS):
-            raise UnsupportedForceFieldError(f"OpenMM has no force for {section}, a functional form of your own")
+    for form in required_forms(system.sections):
+        if form != RYCKAERT_BELLEMANS:
+            raise UnsupportedForceFieldError(f"OpenMM has no force for {form.section}, a functional form of your own")
     values: dict[str, np.ndarray] = {s: np.asarray(parameters[s]) for s in system.sections}
     order = system.openmm_particles
     counted = counted_terms(system, add_constrained_forces)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
 from openff_diffsystem.interop.openmm.sites import read_site
 from openff_diffsystem.interop.openmm.tables import Table, host_parameters, tables
 from openff_diffsystem.interop.openmm.to_openmm import configure_nonbonded, site_objects, to_openmm
@@ -51,9 +51,16 @@ def update_openmm(
     Raises
     ------
     ParameterMismatchError
-        If a force is missing, or its terms are not those of this system. The target may be updated in part then.
+        If a force is missing, there are two of its class, or its terms are not those of this system.
+    UnsupportedForceError
+        If a custom force holds nonbonded interactions of this system, as ``Interchange.to_openmm`` writes with
+        ``combine_nonbonded_forces=False``.
     UnsupportedInputError
         If the target is neither a System nor a Context.
+
+    Notes
+    -----
+    Where an error is raised, nothing has been changed.
     """
     import openmm
 
@@ -67,11 +74,13 @@ def update_openmm(
         raise ParameterMismatchError(
             f"the OpenMM System has {system.getNumParticles()} particles, this system has {self.n_particles}"
         )
+    _require_terms_that_can_be_updated(self, system)
     parameters = host_parameters(self, theta)
     found = tables(self, parameters, add_constrained_forces)
-    anew = _constraints(system, found.constraints)
-    anew |= _sites(system, found.sites)
-    changed = []
+    # everything that can be refused is looked at before anything is changed
+    constraints = _constraints(system, found.constraints)
+    sites = _sites(system, found.sites)
+    terms = []
     for name, get, put, table in (
         ("PeriodicTorsionForce", "getTorsionParameters", "setTorsionParameters", found.torsions),
         ("RBTorsionForce", "getTorsionParameters", "setTorsionParameters", found.rb_torsions),
@@ -82,8 +91,26 @@ def update_openmm(
         if table is not None:
             force = _only(system, name)
             count = getattr(force, "getNum" + put.removeprefix("set").removesuffix("Parameters") + "s")()
-            _set_terms(name, [getattr(force, get)(i) for i in range(count)], getattr(force, put), table)
-            changed.append(force)
+            present = [getattr(force, get)(i) for i in range(count)]
+            terms.append((force, getattr(force, put), _in_their_order(name, present, table)))
+    born = None
+    if found.born is not None:
+        name = "GBSAOBCForce" if self.methods["GBSA"]["gb_model"] == "OBC2" else "CustomGBForce"
+        fresh = to_openmm(self, theta)  # has to outlive its forces
+        born = (_only(fresh, name), _only(system, name))
+        _require_same_expressions(*born)
+    if found.particles is not None:
+        configure_nonbonded(openmm.NonbondedForce(), self, parameters, ewald_tolerance)
+
+    for i, row in constraints:
+        system.setConstraintParameters(i, *row)
+    for particle, site in sites:
+        system.setVirtualSite(particle, site)
+    anew = bool(constraints or sites)
+    for _, put_term, table in terms:
+        for i, row in enumerate(table.rows()):
+            put_term(i, *row)
+    changed = [force for force, _, _ in terms]
     if found.particles is not None:
         force = _only(system, "NonbondedForce")
         for i, row in enumerate(found.particles.rows()):
@@ -91,14 +118,27 @@ def update_openmm(
         before = _settings(force)
         configure_nonbonded(force, self, parameters, ewald_tolerance)
         anew |= _settings(force) != before
-    if found.born is not None:
-        fresh = to_openmm(self, theta)
-        name = "GBSAOBCForce" if self.methods["GBSA"]["gb_model"] == "OBC2" else "CustomGBForce"
-        force = _only(system, name)
-        anew |= _copy_born(_only(fresh, name), force)
-        changed.append(force)
+    if born is not None:
+        anew |= _copy_born(*born)
+        changed.append(born[1])
     if context is not None:
         _hand_over(context, changed, anew)
+
+
+def _require_terms_that_can_be_updated(self: DiffSystem, system: Any) -> None:
+    """Raise where nonbonded interactions are in custom forces: a NonbondedForce given them as well counts twice."""
+    scaled = {tuple(sorted(pair)) for pair in self.pairs_14.tolist()}
+    for force in system.getForces():
+        name = type(force).__name__
+        holds = name == "CustomNonbondedForce"
+        if name == "CustomBondForce" and scaled:
+            pairs = (force.getBondParameters(i)[:2] for i in range(force.getNumBonds()))
+            holds = scaled <= {tuple(sorted(pair)) for pair in pairs}
+        if holds:
+            raise UnsupportedForceError(
+                f"the {name} {force.getName()!r} of the OpenMM System holds nonbonded interactions, and cannot be "
+                "updated: make the System with system.to_openmm or Interchange.to_openmm(combine_nonbonded_forces=True)"
+            )
 
 
 def _hand_over(context: Any, forces: list[Any], anew: bool) -> None:
@@ -128,27 +168,20 @@ def _is_a(force: Any, name: str) -> bool:
     return any(cls.__name__ == name for cls in type(force).__mro__)
 
 
-def _set_terms(name: str, present: list[Any], put: Any, table: Table) -> None:
-    """Set the terms of a force, in the order in which it has them.
+def _in_their_order(name: str, present: list[Any], table: Table) -> Table:
+    """Our terms in the order of a force, and with its order of the particles of each.
 
     Parameters
     ----------
     present
         What the getter of the force returns for each of its terms.
-    put
-        The setter: index, particles, values.
     """
     width = table.particles.shape[1]
     particles = np.array([row[:width] for row in present], dtype=np.int64).reshape(-1, width)
     extra = name == "PeriodicTorsionForce"  # one set of four atoms can have several torsions, told apart by periodicity
     periodicities = np.array([row[4] for row in present], dtype=np.int64) if extra else None
     order = _order(name, particles, periodicities, table.particles, table.values[0] if extra else None)
-    for i, (atoms, values) in enumerate(
-        zip(particles.tolist(), np.stack(table.reordered(order).values, axis=1).tolist(), strict=True)
-    ):
-        if extra:
-            values[0] = int(values[0])
-        put(i, *atoms, *values)
+    return Table(particles, table.reordered(order).values)
 
 
 def _order(name: str, theirs: np.ndarray, theirs_n: Any, ours: np.ndarray, ours_n: Any) -> np.ndarray:
@@ -172,31 +205,25 @@ def _order(name: str, theirs: np.ndarray, theirs_n: Any, ours: np.ndarray, ours_
     )
 
 
-def _constraints(system: Any, table: Table | None) -> bool:
-    """Set lengths of constraints; whether one changed."""
-    present = [system.getConstraintParameters(i) for i in range(system.getNumConstraints())]
+def _constraints(system: Any, table: Table | None) -> list[tuple[int, tuple]]:
+    """The constraints that get another length: index, and what OpenMM's setter takes."""
     if table is None:
-        return False
-    lengths = [row[2]._value for row in present]
-
-    def put(i: int, a: int, b: int, length: float) -> None:
-        if length != lengths[i]:
-            system.setConstraintParameters(i, a, b, length)
-
-    _set_terms("constraints", present, put, table)
-    return [system.getConstraintParameters(i)[2]._value for i in range(len(present))] != lengths
+        return []
+    present = [system.getConstraintParameters(i) for i in range(system.getNumConstraints())]
+    rows = _in_their_order("constraints", present, table).rows()
+    return [(i, row) for i, (row, had) in enumerate(zip(rows, present, strict=True)) if row[2] != had[2]._value]
 
 
-def _sites(system: Any, table: Table | None) -> bool:
-    """Set virtual sites; whether one changed."""
-    changed = False
-    for particle, site in site_objects(table):
+def _sites(system: Any, table: Table | None) -> list[tuple[int, Any]]:
+    """The virtual sites that change."""
+    for particle, _ in (found := site_objects(table)):
         if not system.isVirtualSite(particle):
             raise ParameterMismatchError(f"particle {particle} of the OpenMM System is no virtual site")
-        if read_site(particle, system.getVirtualSite(particle)) != read_site(particle, site):
-            system.setVirtualSite(particle, site)
-            changed = True
-    return changed
+    return [
+        (particle, site)
+        for particle, site in found
+        if read_site(particle, system.getVirtualSite(particle)) != read_site(particle, site)
+    ]
 
 
 def _settings(force: Any) -> list[Any]:
@@ -221,9 +248,12 @@ def _copy_born(fresh: Any, force: Any) -> bool:
     return changed
 
 
-def _copy_expressions(fresh: Any, force: Any) -> bool:
-    if fresh.getNumEnergyTerms() != force.getNumEnergyTerms():
+def _require_same_expressions(fresh: Any, force: Any) -> None:
+    if _is_a(force, "CustomGBForce") and fresh.getNumEnergyTerms() != force.getNumEnergyTerms():
         raise ParameterMismatchError("the CustomGBForce of the OpenMM System has other terms than this system's")
+
+
+def _copy_expressions(fresh: Any, force: Any) -> bool:
     changed = False
     for i in range(fresh.getNumEnergyTerms()):
         term = fresh.getEnergyTermParameters(i)
