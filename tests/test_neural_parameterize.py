@@ -206,6 +206,32 @@ def test_linkage_by_smirks_and_by_output(ethanol, models):
     assert {link.origin for link in phases} == {f"ProperTorsions/generic-ProperTorsions/phase{n}" for n in range(1, 7)}
 
 
+def test_linkage_tells_bonds_apart_that_have_equal_ends(sage):
+    """Cyclooctatetraene has one carbon and two bonds between it; what a model reads of them is another number."""
+    molecule = with_charges("C1=CC=CC=CC=C1")
+    system = DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[molecule])
+
+    def torsion(graph):
+        i, j = graph.bonds.T
+        double = jnp.zeros((graph.n_atoms, graph.n_atoms)).at[i, j].set(graph.bond("double"))
+        _, a, b, _ = graph.propers.T
+        return 1.0 + double[a, b] + double[b, a]
+
+    models = {
+        "Bonds/length": lambda g: 0.15 - 0.02 * g.bond("double"),
+        "ProperTorsions/k": torsion,
+    }
+    compose = lambda_module(system, models)
+    parameters = compose(None, models)
+    for section, column, sizes in (("Bonds", "length", [4, 4, 8]), ("ProperTorsions", "k", None)):
+        values = np.asarray(parameters.unique(section))[:, system.assignment(section).columns.index(column)]
+        links = [link for link in linkage(compose, section) if link.column == column]
+        assert sizes is None or sorted(len(link.rows) for link in links) == sizes
+        for link in links:
+            assert len(set(values[link.rows])) == 1
+        assert sorted(r for link in links for r in link.rows) == list(range(len(values)))
+
+
 @pytest.mark.parametrize(
     ("sources", "message"),
     [

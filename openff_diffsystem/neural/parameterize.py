@@ -13,7 +13,7 @@ import numpy as np
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.neural.graph import MoleculeGraph
 from openff_diffsystem.neural.rows import TERMS, UniqueMolecules, check_known, term_numbers
-from openff_diffsystem.neural.symmetry import refine
+from openff_diffsystem.neural.symmetry import bond_classes, refine
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -94,6 +94,9 @@ class LambdaModule:
         By source the graph its model is called with, and the molecules it holds.
     classes
         By source, which atoms of its graph the model cannot tell apart, ``(n_atoms,)``.
+    bond_classes
+        By source, which bonds it tells apart though their atoms look alike, ``(n_bonds,)``: all zero for a model with
+        ``atom_classes`` of its own.
     emitted
         Every array that the models emit.
     outputs
@@ -122,6 +125,7 @@ class LambdaModule:
             for name in sources
         }
         self.classes = {name: _classes(model, self.graphs[name]) for name, model in sources.items()}
+        self.bond_classes = {name: _bond_classes(model, self.graphs[name]) for name, model in sources.items()}
         self.emitted = self._emitted(sources)
         self.outputs = self._outputs(graphs)
 
@@ -251,6 +255,10 @@ def _merge(base: SystemParameters, output: np.ndarray, flat: jax.Array) -> Syste
 def _classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
     known = getattr(model, "atom_classes", None)
     return refine(graph) if known is None else np.asarray(known(graph))
+
+
+def _bond_classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
+    return np.zeros(graph.n_bonds, dtype=np.int64) if hasattr(model, "atom_classes") else bond_classes(graph)
 
 
 def _title(name: Any) -> str:
