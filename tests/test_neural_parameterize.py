@@ -252,6 +252,29 @@ def test_errors_name_the_culprit(ethanol, sources, message):
         lambda_module(ethanol, sources)
 
 
+def test_numbers_without_a_row_are_refused(sage):
+    """Sage has a row for few of the periodicities that the network emits; it has one for each bond and angle."""
+    molecule = with_charges("CC(=O)N")
+    system = DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[molecule])
+    network = {"valence": ValenceNetwork(width=8, n_layers=2, key=jax.random.key(0))}
+    with pytest.raises(
+        ParameterMismatchError, match=r"ImproperTorsions/k.* of 60 of ProperTorsions/k.*generic_valence"
+    ):
+        lambda_module(system, network)
+    compose = lambda_module(system, network, partial=True)
+    for section in ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions"):
+        b = system.system_layout.sections[section]
+        output = compose.outputs[0][b.start : b.start + b.n_values].reshape(-1, len(b.columns))
+        assert (output[:, b.columns.index("k")] >= 0).all()  # every k of the system is the network's
+    impropers = {"ImproperTorsions/k": lambda graph: jnp.ones(len(graph.impropers))}
+    lambda_module(system, impropers)  # both planar centres have a row
+    amine = with_charges("CN")
+    system = DiffSystem.from_smirnoff(sage, [molecule, amine], charge_from_molecules=[molecule, amine])
+    with pytest.raises(ParameterMismatchError, match=r"1 of 3 of ImproperTorsions/k \(atoms .*generic_valence"):
+        lambda_module(system, impropers)
+    lambda_module(system, impropers, molecules={"ImproperTorsions/k": [0]})
+
+
 def test_other_errors(ethanol, models, sage):
     with pytest.raises(ParameterMismatchError, match="no source"):
         lambda_module(ethanol, models, molecules={"Angles": [0]})
