@@ -206,6 +206,32 @@ def test_linkage_by_smirks_and_by_output(ethanol, models):
     assert {link.origin for link in phases} == {f"ProperTorsions/generic-ProperTorsions/phase{n}" for n in range(1, 7)}
 
 
+def test_linkage_tells_bonds_apart_that_have_equal_ends(sage):
+    """Cyclooctatetraene has one carbon and two bonds between it; what a model reads of them is another number."""
+    molecule = with_charges("C1=CC=CC=CC=C1")
+    system = DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[molecule])
+
+    def torsion(graph):
+        i, j = graph.bonds.T
+        double = jnp.zeros((graph.n_atoms, graph.n_atoms)).at[i, j].set(graph.bond("double"))
+        _, a, b, _ = graph.propers.T
+        return 1.0 + double[a, b] + double[b, a]
+
+    models = {
+        "Bonds/length": lambda g: 0.15 - 0.02 * g.bond("double"),
+        "ProperTorsions/k": torsion,
+    }
+    compose = lambda_module(system, models)
+    parameters = compose(None, models)
+    for section, column, sizes in (("Bonds", "length", [4, 4, 8]), ("ProperTorsions", "k", None)):
+        values = np.asarray(parameters.unique(section))[:, system.assignment(section).columns.index(column)]
+        links = [link for link in linkage(compose, section) if link.column == column]
+        assert sizes is None or sorted(len(link.rows) for link in links) == sizes
+        for link in links:
+            assert len(set(values[link.rows])) == 1
+        assert sorted(r for link in links for r in link.rows) == list(range(len(values)))
+
+
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
@@ -224,6 +250,29 @@ def test_linkage_by_smirks_and_by_output(ethanol, models):
 def test_errors_name_the_culprit(ethanol, sources, message):
     with pytest.raises(ParameterMismatchError, match=message):
         lambda_module(ethanol, sources)
+
+
+def test_numbers_without_a_row_are_refused(sage):
+    """Sage has a row for few of the periodicities that the network emits; it has one for each bond and angle."""
+    molecule = with_charges("CC(=O)N")
+    system = DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[molecule])
+    network = {"valence": ValenceNetwork(width=8, n_layers=2, key=jax.random.key(0))}
+    with pytest.raises(
+        ParameterMismatchError, match=r"ImproperTorsions/k.* of 60 of ProperTorsions/k.*generic_valence"
+    ):
+        lambda_module(system, network)
+    compose = lambda_module(system, network, partial=True)
+    for section in ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions"):
+        b = system.system_layout.sections[section]
+        output = compose.outputs[0][b.start : b.start + b.n_values].reshape(-1, len(b.columns))
+        assert (output[:, b.columns.index("k")] >= 0).all()  # every k of the system is the network's
+    impropers = {"ImproperTorsions/k": lambda graph: jnp.ones(len(graph.impropers))}
+    lambda_module(system, impropers)  # both planar centres have a row
+    amine = with_charges("CN")
+    system = DiffSystem.from_smirnoff(sage, [molecule, amine], charge_from_molecules=[molecule, amine])
+    with pytest.raises(ParameterMismatchError, match=r"1 of 3 of ImproperTorsions/k \(atoms .*generic_valence"):
+        lambda_module(system, impropers)
+    lambda_module(system, impropers, molecules={"ImproperTorsions/k": [0]})
 
 
 def test_other_errors(ethanol, models, sage):

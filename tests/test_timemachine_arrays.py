@@ -7,14 +7,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import openmm
 import pytest
-from openff.toolkit import Molecule
+from openff.toolkit import ForceField, Molecule
 from rdkit import Chem
 
 from openff_diffsystem import DiffSystem
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.interop import timemachine as tm
 from tests import timemachine_cases as cases
 from tests.molecules import with_charges
+from tests.test_forms import custom_forms
 from tests.timemachine_cases import NONBONDED, SMILES, openff, rdkit, torsion_energy
 
 
@@ -179,3 +182,28 @@ def test_improper_order_changes_the_energy(system):
         for order in ("openff", "timemachine")
     }
     assert abs(energies["openff"] - energies["timemachine"]) > 0.01 * abs(energies["openff"])
+
+
+def test_systems_with_terms_that_no_array_holds_are_refused(sage200):
+    """Pairs of an OpenMM System have parameters of their own, and its Ryckaert-Bellemans torsions are no cosines of
+    timemachine's; nor has it a place for registered forms."""
+    molecule = with_charges("CCCC")
+    engine = sage200.create_openmm_system(molecule.to_topology(), charge_from_molecules=[molecule])
+    exceptions = DiffSystem.from_openmm(engine)
+    torsions = openmm.System()
+    for _ in range(4):
+        torsions.addParticle(12.0)
+    force = openmm.RBTorsionForce()
+    force.addTorsion(0, 1, 2, 3, *range(6))
+    torsions.addForce(force)
+    forms = ForceField(custom_forms.OFFXML, parameter_handler_classes=custom_forms.HANDLERS)
+    functions = (tm.harmonic_bonds, tm.harmonic_angles, tm.proper_torsions, tm.improper_torsions)
+    functions += (tm.periodic_torsions, tm.nonbonded, tm.nonbonded_pair_list)
+    for system, section in (
+        (exceptions, "NonbondedExceptions"),
+        (DiffSystem.from_openmm(torsions), "RBTorsions"),
+        (DiffSystem.from_smirnoff(forms, with_charges("CCO")), "MorseBonds|DoubleExponential"),
+    ):
+        for function in functions:
+            with pytest.raises(UnsupportedForceFieldError, match=section):
+                function(system)

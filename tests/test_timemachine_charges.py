@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from openff.toolkit import ToolkitRegistry
 from rdkit import Chem
 
+from openff_diffsystem.charges import models
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     UnsupportedForceFieldError,
@@ -149,6 +151,16 @@ def test_a_function_or_network_gives_charges(sage200):
         tm.FunctionChargeHandler(lambda mol: np.zeros(2)).parameterize(mol)
     named = tm.Handles.from_smirnoff(sage200, "gasteiger").q_handle
     np.testing.assert_allclose(named.parameterize(mol), wanted, rtol=1e-15)
+
+
+def test_charges_are_those_of_the_registered_toolkits(sage200, monkeypatch):
+    """Other toolkits may give others for the same method: what one gave is not kept for the next."""
+    mol = rdkit("CCO")
+    handle = tm.Handles.from_smirnoff(sage200, "gasteiger").q_handle
+    handle.parameterize(mol)
+    monkeypatch.setattr(models, "GLOBAL_TOOLKIT_REGISTRY", ToolkitRegistry([]))
+    with pytest.raises(ChargeAssignmentError, match="gasteiger"):
+        handle.parameterize(mol)
 
 
 @pytest.mark.nagl

@@ -152,6 +152,42 @@ def test_what_cannot_be_represented_is_refused(sage200):
         tm.read_timemachine(file, template=sage200, ignore=("AM1CCC",))
 
 
+def test_no_section_of_a_file_is_lost():
+    """Charges within the ligand may be of another kind; a section of the solvent may only repeat the other."""
+    section = tm.Section(["[*:1]"], [(0.3, 0.5)])
+    increments = tm.Section(["[#6:1]-[#1:2]"], [0.1])
+    file = tm.ForceFieldFile({"AM1BCC": tm.Section([], []), "AM1CCCIntra": increments, "LennardJones": section})
+    handles = tm.Handles.from_file(file)
+    assert type(handles.q_handle) is tm.AM1BCCHandler and type(handles.q_handle_intra) is tm.AM1CCCIntraHandler
+    assert handles.q_handle_intra.params.tolist() == [0.1]
+    assert {*handles.to_file().sections} == {*file.sections, "LennardJonesIntra"}
+    file.sections["LennardJonesSolvent"] = copy.deepcopy(section)
+    assert tm.Handles.from_file(file).lj_handle.params.tolist() == [[0.3, 0.5]]
+    file.sections["LennardJonesSolvent"].params[0] = (0.3, 0.6)
+    with pytest.raises(UnsupportedForceFieldError, match="LennardJonesSolvent"):
+        tm.Handles.from_file(file)
+    for sections, says in (
+        ({"AM1BCC": tm.Section([], []), "AM1CCC": increments}, "AM1BCC, AM1CCC"),
+        ({"AM1CCC": increments, "AM1CCCIntra": increments, "AM1BCCIntra": tm.Section([], [])}, "AM1BCCIntra, AM1CCCI"),
+        ({"ForceFieldCharge": section}, "no handle for section ForceFieldCharge"),
+        ({"GBSA": section}, "no handle for section GBSA"),
+        ({"SimpleChargeSolvent": tm.Section(["[*:1]"], [0.0])}, "SimpleChargeSolvent"),
+    ):
+        with pytest.raises(UnsupportedForceFieldError, match=says):
+            tm.Handles.from_file(tm.ForceFieldFile(sections))
+
+
+def test_a_negative_root_of_epsilon_is_refused(sage200):
+    """Its square is no epsilon of SMIRNOFF: products with other atoms would change their sign."""
+    file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200))
+    lennard_jones = file.sections["LennardJones"]
+    sigma, root = lennard_jones.params[3]
+    lennard_jones.params[3] = (sigma, -root)
+    for template in (None, sage200):
+        with pytest.raises(UnsupportedForceFieldError, match=r"sqrt\(epsilon\) is -"):
+            tm.read_timemachine(file, template=template)
+
+
 def test_timemachine_is_named_where_it_is_missing(sage200, monkeypatch):
     monkeypatch.setitem(sys.modules, "timemachine", None)
     monkeypatch.setitem(sys.modules, "timemachine.ff", None)

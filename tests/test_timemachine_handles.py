@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from rdkit import Chem
 
 from openff_diffsystem.exceptions import (
     UnassignedParameterError,
+    UnsupportedForceFieldError,
 )
 from openff_diffsystem.interop import timemachine as tm
 from tests import timemachine_cases as cases
@@ -190,6 +192,34 @@ def test_matching_has_no_limit_and_follows_changes_of_the_molecule():
     assert np.asarray(lennard_jones.parameterize(water))[0, 0] == 0.5
     water.GetAtomWithIdx(0).SetAtomicNum(16)
     assert np.asarray(lennard_jones.parameterize(water))[0, 0] == 1.0
+
+
+def test_integers_are_numbers():
+    """Halves and thirds of integers are not cut."""
+    mol = rdkit("C")
+    wanted = tm.LennardJonesHandler.static_parameterize(np.array([[3.0, 2.0]]), ["[*:1]"], mol)
+    assert wanted[0].tolist() == [1.5, 2.0]
+    for params in (np.array([[3, 2]]), jnp.array([[3, 2]]), [[3, 2]]):
+        found = tm.LennardJonesHandler.static_parameterize(params, ["[*:1]"], mol)
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, wanted)
+    bonds, _ = tm.HarmonicBondHandler.static_parameterize(np.array([[3, 2]]), ["[*:1]~[*:2]"], mol)
+    assert bonds.dtype == np.float64 and bonds.tolist() == [[3.0, 2.0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("handler", "smirks"),
+    [
+        (tm.HarmonicBondHandler, "[#6:1]~[#6:2]~[#6:3]~[#6:4]"),
+        (tm.HarmonicAngleHandler, "[*:1]~[*:2]"),
+        (tm.ImproperTorsionHandler, "[*:1]~[*:2]"),
+        (tm.LennardJonesHandler, "[*]"),
+    ],
+)
+def test_smirks_with_another_number_of_tags_are_named(handler, smirks):
+    columns = 3 if handler is tm.ImproperTorsionHandler else 2
+    with pytest.raises(UnsupportedForceFieldError, match=re.escape(repr(smirks)) + " tags"):
+        handler([smirks], np.ones((1, columns)), None).parameterize(rdkit("CCCC"))
 
 
 def test_copies_and_pickles(simple):

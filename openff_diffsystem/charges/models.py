@@ -19,6 +19,11 @@ def am1bcc_method() -> str:
     return "am1bccelf10" if "OpenEye" in repr(GLOBAL_TOOLKIT_REGISTRY) else "am1bcc"
 
 
+def registered_toolkits() -> str:
+    """What charges depend on besides molecule and method, for keys of caches."""
+    return repr(GLOBAL_TOOLKIT_REGISTRY)
+
+
 def charges_from_method(molecule: Molecule, method: str, **arguments: Any) -> np.ndarray:
     """Partial charges of a molecule, ``(n_atoms,)``, e, by a method of the registered toolkits.
 
@@ -31,7 +36,7 @@ def charges_from_method(molecule: Molecule, method: str, **arguments: Any) -> np
         molecule.to_smiles(isomeric=True, explicit_hydrogens=True, mapped=True),
         method,
         tuple(sorted(arguments.items())),
-        repr(GLOBAL_TOOLKIT_REGISTRY),
+        registered_toolkits(),
     )
     if key not in _computed:
         copy = Molecule(molecule)

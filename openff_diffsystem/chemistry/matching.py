@@ -46,6 +46,17 @@ def _query(smirks: str) -> _Query:
     return _Query(query, tuple(tagged[tag] for tag in sorted(tagged)), re.sub(r":\d+\]", "]", smirks))
 
 
+def number_of_tags(smirks: str) -> int:
+    """How many atoms a pattern tags.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If RDKit cannot parse it.
+    """
+    return len(_query(smirks).tagged)
+
+
 def _all_atoms(rdmol: Any, query: _Query) -> tuple[AtomIndices, ...]:
     return rdmol.GetSubstructMatches(query.query, uniquify=False, maxMatches=_NO_LIMIT, useChirality=True)
 

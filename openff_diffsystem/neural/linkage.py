@@ -41,8 +41,9 @@ def linkage(source: DiffSystem | LambdaModule, section: str) -> tuple[Link, ...]
     """Which terms of a section share one number, column by column, in the order of their first rows.
 
     Values from theta are shared by SMIRKS. Values from a model are shared where the model cannot tell terms apart: by
-    its ``atom_classes(graph)``, ``(n_atoms,)``, and without that method by colour refinement on all features, which no
-    message passing can go beyond. Constants are linked by value.
+    its ``atom_classes(graph)``, ``(n_atoms,)``, where a term is read from the vectors of its atoms alone; and without
+    that method by colour refinement on all features and by the features of a term's own bonds, which no message passing
+    can go beyond. Constants are linked by value.
 
     Parameters
     ----------
@@ -91,7 +92,13 @@ def _emitted(module: LambdaModule, section: str) -> dict[int, tuple[str, Any]]:
     for one in module.emitted:
         if one.section != section:
             continue
-        keys = term_classes(section, terms_of(section, module.graphs[one.source]), module.classes[one.source])
+        graph = module.graphs[one.source]
+        bonds = {
+            pair: kind
+            for (a, b), kind in zip(graph.bonds.tolist(), module.bond_classes[one.source].tolist(), strict=True)
+            for pair in ((a, b), (b, a))
+        }
+        keys = term_classes(section, terms_of(section, graph), module.classes[one.source], bonds)
         width = one.shape[1] if len(one.shape) == 2 else 1
         size = int(np.prod(one.shape))
         for i in np.flatnonzero((positions >= one.start) & (positions < one.start + size)).tolist():

@@ -12,8 +12,8 @@ import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.neural.graph import MoleculeGraph
-from openff_diffsystem.neural.rows import TERMS, UniqueMolecules, check_known, term_numbers
-from openff_diffsystem.neural.symmetry import refine
+from openff_diffsystem.neural.rows import TERMS, UniqueMolecules, check_known, term_numbers, terms_of
+from openff_diffsystem.neural.symmetry import bond_classes, refine
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -53,6 +53,7 @@ def lambda_module(
     sources: Mapping[Any, Model],
     *,
     molecules: Mapping[Any, Sequence[int]] | None = None,
+    partial: bool = False,
 ) -> LambdaModule:
     """Let models take the place of rows of an OFFXML file.
 
@@ -70,15 +71,20 @@ def lambda_module(
     molecules
         By source the molecules it is asked for, as positions in ``system.molecules``, counted on through several
         systems; the others keep theta. By default all.
+    partial
+        Accept that numbers which a model emits have no row in the systems, and drop them. A torsion of SMIRNOFF has
+        rows for the periodicities of its SMIRKS alone, and few centres have an improper torsion;
+        :func:`generic_valence` makes a row for every term.
 
     Raises
     ------
     ParameterMismatchError
-        If a model emits what the system does not have, an array of the wrong shape, or what another model emits.
+        If a model emits what the system does not have, an array of the wrong shape, what another model emits, or
+        numbers for terms or periodicities of which the system has no row.
     UnsupportedForceFieldError
         If charges are asked for a molecule with virtual sites.
     """
-    return LambdaModule(systems, sources, molecules or {})
+    return LambdaModule(systems, sources, molecules or {}, partial)
 
 
 class LambdaModule:
@@ -94,6 +100,9 @@ class LambdaModule:
         By source the graph its model is called with, and the molecules it holds.
     classes
         By source, which atoms of its graph the model cannot tell apart, ``(n_atoms,)``.
+    bond_classes
+        By source, which bonds it tells apart though their atoms look alike, ``(n_bonds,)``: all zero for a model with
+        ``atom_classes`` of its own.
     emitted
         Every array that the models emit.
     outputs
@@ -106,6 +115,7 @@ class LambdaModule:
         systems: DiffSystem | Sequence[DiffSystem],
         sources: Mapping[Any, Model],
         molecules: Mapping[Any, Sequence[int]],
+        partial: bool = False,
     ) -> None:
         self._single = isinstance(systems, DiffSystem)
         self.systems: tuple[DiffSystem, ...] = (systems,) if isinstance(systems, DiffSystem) else tuple(systems)
@@ -122,8 +132,11 @@ class LambdaModule:
             for name in sources
         }
         self.classes = {name: _classes(model, self.graphs[name]) for name, model in sources.items()}
+        self.bond_classes = {name: _bond_classes(model, self.graphs[name]) for name, model in sources.items()}
         self.emitted = self._emitted(sources)
         self.outputs = self._outputs(graphs)
+        if not partial:
+            self._check_rows()
 
     def __call__(self, theta: Any, models: Mapping[Any, Model]) -> Any:
         """System parameters, differentiable in theta and in the models.
@@ -211,6 +224,26 @@ class LambdaModule:
                 found.append((tag, key, values))
         return found
 
+    def _check_rows(self) -> None:
+        """Raise if an emitted number reaches no system."""
+        placed = np.concatenate([np.zeros(0, dtype=np.int64), *self.outputs])
+        found = []
+        for one in self.emitted:
+            size = int(np.prod(one.shape))
+            missing = np.setdiff1d(np.arange(one.start, one.start + size), placed) - one.start
+            if missing.size:
+                width = one.shape[1] if len(one.shape) == 2 else 1
+                term, n = divmod(int(missing[0]), width)
+                first = f"atoms {terms_of(one.section, self.graphs[one.source])[term]}"
+                first += f", periodicity {n + 1}" if width > 1 else ""
+                found.append(f"{one.title}: {missing.size} of {size} of {one.section}/{one.column} ({first})")
+        if found:
+            raise ParameterMismatchError(
+                f"models emit numbers that have no row in the system: {'; '.join(found)}. Make the system with "
+                "generic_valence(force_field), which has a row for every bond, angle and torsion, or pass partial=True "
+                "to drop them"
+            )
+
     def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[np.ndarray, ...]:
         """What the attribute ``outputs`` holds."""
         positions = [np.full(system.system_layout.size, -1, dtype=np.int64) for system in self.systems]
@@ -251,6 +284,10 @@ def _merge(base: SystemParameters, output: np.ndarray, flat: jax.Array) -> Syste
 def _classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
     known = getattr(model, "atom_classes", None)
     return refine(graph) if known is None else np.asarray(known(graph))
+
+
+def _bond_classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
+    return np.zeros(graph.n_bonds, dtype=np.int64) if hasattr(model, "atom_classes") else bond_classes(graph)
 
 
 def _title(name: Any) -> str:

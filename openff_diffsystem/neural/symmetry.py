@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,10 @@ def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: i
     return np.array(colours, dtype=np.int64)
 
 
-def term_classes(section: str, terms: Iterable[Sequence[int]], classes: np.ndarray) -> list[tuple[int, ...]]:
-    """Keys that are equal for terms whose atoms look alike.
+def term_classes(
+    section: str, terms: Iterable[Sequence[int]], classes: np.ndarray, bonds: Mapping[tuple[int, int], int]
+) -> list[tuple[Any, ...]]:
+    """Keys that are equal for terms whose atoms, and the bonds between these, look alike.
 
     Parameters
     ----------
@@ -57,11 +60,26 @@ def term_classes(section: str, terms: Iterable[Sequence[int]], classes: np.ndarr
         The atoms of each.
     classes
         ``(n_atoms,)``.
+    bonds
+        The class of each bond, by its atoms in both orders.
     """
-    seen = [tuple(int(classes[atom]) for atom in atoms) for atoms in terms]
     if section == "ImproperTorsions":
-        return [(centre, *sorted(outer)) for centre, *outer in seen]
-    return [min(row, row[::-1]) for row in seen]
+        return [
+            (int(classes[centre]), *sorted((bonds[centre, atom], int(classes[atom])) for atom in outer))
+            for centre, *outer in terms
+        ]
+    keys = []
+    for atoms in terms:
+        seen = [int(classes[atoms[0]])]
+        for a, b in pairwise(atoms):
+            seen += [bonds[a, b], int(classes[b])]
+        keys.append(min(tuple(seen), tuple(seen[::-1])))
+    return keys
+
+
+def bond_classes(graph: MoleculeGraph) -> np.ndarray:
+    """Classes of bonds with equal features, ``(n_bonds,)``, int64, whatever their atoms."""
+    return np.array(_numbered(map(tuple, np.asarray(graph.bond_features).tolist())), dtype=np.int64)
 
 
 def _numbered(keys: Iterable[Hashable]) -> list[int]:

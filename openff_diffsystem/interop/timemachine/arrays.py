@@ -1,7 +1,8 @@
 """A DiffSystem as the arrays that timemachine's potentials take. Parameters are jax arrays, differentiable in theta.
 
 ``potential = timemachine.potentials.HarmonicBond(idxs)``, ``potential(positions, params, box)``. Bonds and angles that
-constraints fix are there too: timemachine counts them.
+constraints fix are there too: timemachine counts them. A system with terms that no array here holds is refused by all
+functions with :class:`~openff_diffsystem.exceptions.UnsupportedForceFieldError`, whichever of its sections is asked.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ from openff_diffsystem.potentials.pairs import PADDING, SCALED_14
 
 Scale14 = Literal["timemachine", "smirnoff"]
 """0.5 for Coulomb and Lennard-Jones, or the force field's own."""
+
+
+_HELD = frozenset(
+    ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW", "Electrostatics", "Constraints", "VirtualSites")
+)
+"""Sections that the functions here hold, pass over (Constraints) or refuse by themselves (VirtualSites)."""
 
 
 class NonbondedArrays(NamedTuple):
@@ -114,7 +121,7 @@ def nonbonded(
     Raises
     ------
     UnsupportedForceFieldError
-        If the system has virtual sites.
+        If the system has virtual sites, or pairs with parameters of their own (``NonbondedExceptions``).
     """
     charges, lennard_jones = _particles(system, theta)
     idxs = np.concatenate([system.excluded_pairs, system.pairs_14]).astype(np.int32)
@@ -134,7 +141,7 @@ def nonbonded_pair_list(
     Raises
     ------
     UnsupportedForceFieldError
-        If the system has virtual sites.
+        If the system has virtual sites, or pairs with parameters of their own (``NonbondedExceptions``).
     """
     charges, lennard_jones = _particles(system, theta)
     interactions = isolated_interactions(system, True)
@@ -145,7 +152,17 @@ def nonbonded_pair_list(
     return PairListArrays(combine_pairs(idxs, kept, charges, lennard_jones), idxs, beta, cutoff)
 
 
+def _check_sections(system: Any) -> None:
+    for section in system.sections:
+        if section not in _HELD and len(system.indices(section)):
+            raise UnsupportedForceFieldError(
+                f"timemachine's potentials have no place for {section}, of which this system has "
+                f"{len(system.indices(section))} terms: without them the energy would be another"
+            )
+
+
 def _harmonic(system: Any, theta: Any, section: str, names: tuple[str, str]) -> tuple[jax.Array, np.ndarray]:
+    _check_sections(system)
     if section not in system.sections:
         return jnp.empty((0, 2)), np.empty((0, 2), dtype=np.int32)
     parameters = system.parameterize(theta)
@@ -154,6 +171,7 @@ def _harmonic(system: Any, theta: Any, section: str, names: tuple[str, str]) -> 
 
 
 def _torsions(system: Any, theta: Any, section: str) -> tuple[jax.Array, np.ndarray]:
+    _check_sections(system)
     if section not in system.sections:
         return jnp.empty((0, 3)), np.empty((0, 4), dtype=np.int32)
     parameters = system.parameterize(theta)
@@ -167,6 +185,7 @@ def _smaller_end_first(idxs: np.ndarray) -> np.ndarray:
 
 
 def _particles(system: Any, theta: Any) -> tuple[jax.Array, jax.Array]:
+    _check_sections(system)
     if system.n_particles != system.n_atoms:
         raise UnsupportedForceFieldError("timemachine has no virtual sites, and this system has some")
     parameters = system.parameterize(theta)

@@ -41,11 +41,11 @@ class ToolkitCharges:
         ChargeAssignmentError
             If no registered toolkit can do it.
         """
-        from openff_diffsystem.charges.models import charges_from_method
+        from openff_diffsystem.charges.models import charges_from_method, registered_toolkits
         from openff_diffsystem.chemistry.molecule import as_molecule
 
         return cached(
-            ("toolkit charges", self.method, molecule_key(mol)),
+            ("toolkit charges", self.method, molecule_key(mol), registered_toolkits()),
             lambda: charges_from_method(as_molecule(mol), self.method),
         )
 
@@ -116,9 +116,12 @@ class ForceFieldChargeHandler(Handle):
         ChargeAssignmentError
             If no section covers every atom, or a toolkit cannot compute charges.
         """
+        from openff_diffsystem.charges.models import registered_toolkits
+
         params = as_array(params)
         linear = cached(
-            ("force field charges", self.offxml, molecule_key(mol)), lambda: _force_field_map(self.offxml, mol)
+            ("force field charges", self.offxml, molecule_key(mol), registered_toolkits()),
+            lambda: _force_field_map(self.offxml, mol),
         )
         return linear(params)
 

@@ -71,19 +71,33 @@ class Handles:
     def from_file(cls, file: ForceFieldFile) -> Handles:
         """Handles with the numbers of a timemachine file; ``intra`` ones that it lacks are copies of the others.
 
+        Charges within the ligand may be of another kind than the others, as in timemachine. Sections of the solvent
+        have no handle in timemachine's ``Forcefield``: they may repeat the others, and are passed over.
+
         Raises
         ------
         UnsupportedForceFieldError
-            If the file has a section without handle here, or two sections of charges.
+            If the file has a section without handle here, two sections of charges, or one of the solvent with numbers
+            of its own.
         """
-        made = {name: _handle(name, section) for name, section in file.sections.items()}
-        names = [name for name in made if name in _CHARGE_SECTIONS]
-        if len(names) > 1:
-            raise UnsupportedForceFieldError(f"the file has several sections of charges: {', '.join(names)}")
-        for name in ("LennardJones", *names):
-            if name in made and f"{name}Intra" not in made:
-                made[f"{name}Intra"] = _handle(f"{name}Intra", file.sections[name])
-        q_handle, q_intra = (made[names[0]], made[f"{names[0]}Intra"]) if names else (None, None)
+        made = {}
+        for name, section in file.sections.items():
+            if name.endswith(_SOLVENT):
+                _check_solvent(name, section, file)
+            else:
+                made[name] = _handle(name, section)
+        charges = {
+            suffix: [f"{kind}{suffix}" for kind in _CHARGE_SECTIONS if f"{kind}{suffix}" in made]
+            for suffix in ("", _INTRA)
+        }
+        for names in charges.values():
+            if len(names) > 1:
+                raise UnsupportedForceFieldError(f"the file has several sections of charges: {', '.join(names)}")
+        for name in ("LennardJones", *(() if charges[_INTRA] else charges[""])):
+            if name in made and f"{name}{_INTRA}" not in made:
+                made[f"{name}{_INTRA}"] = _handle(f"{name}{_INTRA}", file.sections[name])
+        charges[_INTRA] = charges[_INTRA] or [f"{name}{_INTRA}" for name in charges[""]]
+        q_handle, q_intra = (made[names[0]] if names else None for names in charges.values())
         return cls._of(made, q_handle, q_intra, file.protein_ff, file.water_ff)
 
     @classmethod
@@ -153,12 +167,41 @@ def to_forcefield(
 _CHARGE_SECTIONS = ("SimpleCharge", "PrecomputedCharge", "AM1BCC", "AM1CCC", "AM1BCCCCC")
 
 
-def _handle(name: str, section: Section) -> Any:
-    for module in (bonded, atom_handles, charge_handles):
-        made = getattr(module, f"{name}Handler", None)
-        if made is not None:
-            return made(section.smirks, section.params, section.props)
-    raise UnsupportedForceFieldError(f"there is no handle for section {name} of a timemachine file")
+_INTRA, _SOLVENT = "Intra", "Solvent"
+
+_CLASSES: dict[str, Callable[[Any, Any, Any], Handle]] = {
+    "HarmonicBond": bonded.HarmonicBondHandler,
+    "HarmonicAngle": bonded.HarmonicAngleHandler,
+    "ProperTorsion": bonded.ProperTorsionHandler,
+    "ImproperTorsion": bonded.ImproperTorsionHandler,
+    "LennardJones": atom_handles.LennardJonesHandler,
+    "LennardJonesIntra": atom_handles.LennardJonesIntraHandler,
+    "SimpleCharge": atom_handles.SimpleChargeHandler,
+    "SimpleChargeIntra": atom_handles.SimpleChargeIntraHandler,
+    "PrecomputedCharge": charge_handles.PrecomputedChargeHandler,
+    "PrecomputedChargeIntra": charge_handles.PrecomputedChargeIntraHandler,
+    "AM1BCC": charge_handles.AM1BCCHandler,
+    "AM1BCCIntra": charge_handles.AM1BCCIntraHandler,
+    "AM1CCC": charge_handles.AM1CCCHandler,
+    "AM1CCCIntra": charge_handles.AM1CCCIntraHandler,
+    "AM1BCCCCC": charge_handles.AM1BCCCCCHandler,
+    "AM1BCCCCCIntra": charge_handles.AM1BCCCCCIntraHandler,
+}
+"""The handle of each section of a file."""
+
+
+def _handle(name: str, section: Section) -> Handle:
+    if name not in _CLASSES:
+        raise UnsupportedForceFieldError(f"there is no handle for section {name} of a timemachine file")
+    return _CLASSES[name](section.smirks, section.params, section.props)
+
+
+def _check_solvent(name: str, section: Section, file: ForceFieldFile) -> None:
+    base = file.sections.get(name.removesuffix(_SOLVENT))
+    if base is None or (base.smirks, base.params) != (section.smirks, section.params):
+        raise UnsupportedForceFieldError(
+            f"section {name} is not that of {name.removesuffix(_SOLVENT)}: no handle has numbers for the solvent"
+        )
 
 
 def _charge_handles(force_field: Any, charges: Charges) -> tuple[Any, Any]:

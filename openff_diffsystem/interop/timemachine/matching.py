@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from cachetools import LRUCache
 from rdkit import Chem
 
 from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.assignment import NO_SOURCE, AffineRows
-from openff_diffsystem.chemistry.matching import AtomIndices, last_match_wins
+from openff_diffsystem.chemistry.matching import AtomIndices, last_match_wins, number_of_tags
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
 
 _PREPARED: LRUCache = LRUCache(maxsize=1024)
 _FOUND: LRUCache = LRUCache(maxsize=32768)
@@ -55,10 +57,13 @@ def assign(
     Raises
     ------
     UnsupportedForceFieldError
-        If RDKit cannot parse a SMIRKS.
+        If RDKit cannot parse a SMIRKS, or it tags another number of atoms.
     """
 
     def search() -> Assigned:
+        for one in smirks:
+            if (tags := number_of_tags(one)) != n_atoms:
+                raise UnsupportedForceFieldError(f"the SMIRKS {one!r} tags {tags} atoms, a term has {n_atoms}")
         assigned = last_match_wins(_prepared(mol, key), [_Pattern(one) for one in smirks], canonical)
         idxs = np.array(list(assigned), dtype=np.int32).reshape(-1, n_atoms)
         return Assigned(idxs, np.array(list(assigned.values()), dtype=np.int64))
@@ -110,8 +115,12 @@ def apply(linear: AffineMap, params: Any) -> Any:
 
 
 def as_array(params: Any) -> Any:
-    """``params`` as they are, or as a NumPy array where they are a list."""
-    return params if hasattr(params, "shape") else np.asarray(params, dtype=np.float64)
+    """``params`` as an array of floating-point numbers: as they are, or cast from a list or from integers."""
+    if not hasattr(params, "shape"):
+        return np.asarray(params, dtype=np.float64)
+    if jnp.issubdtype(params.dtype, jnp.inexact):
+        return params
+    return params.astype(np.float64 if isinstance(params, np.ndarray) else jnp.result_type(float))
 
 
 def forget() -> None:

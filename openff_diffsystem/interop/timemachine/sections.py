@@ -181,13 +181,22 @@ class _LennardJones(Codec):
             name, factor = ("sigma", 1.0) if "sigma" in written else ("rmin_half", SIGMA_PER_RMIN_HALF)
             setattr(parameter, name, from_md(new[0] / factor, getattr(parameter, name)))
         if new[1] != old[1]:
+            _check_root(new[1], parameter.smirks)
             parameter.epsilon = from_md(new[1] ** 2, parameter.epsilon)
 
     def attributes(self, params: Any) -> dict[str, Any]:
         sigma, root = params
-        if root < 0:
-            raise UnsupportedForceFieldError(f"LennardJones: sqrt(epsilon) is {root}; SMIRNOFF's epsilon has no sign")
+        _check_root(root)
         return {"sigma": _quantity(sigma, "nanometer"), "epsilon": _quantity(root**2, "kilojoule / mole")}
+
+
+def _check_root(root: float, smirks: str | None = None) -> None:
+    if root < 0:
+        where = "LennardJones" if smirks is None else f"LennardJones, {smirks}"
+        raise UnsupportedForceFieldError(
+            f"{where}: sqrt(epsilon) is {root}, and SMIRNOFF's epsilon has no sign: products with other atoms would "
+            "change theirs"
+        )
 
 
 def _quantity(value: float, unit: str) -> Any:
