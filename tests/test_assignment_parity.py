@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pydantic
@@ -56,7 +57,14 @@ def test_unloadable_force_fields(name):
         ForceField(name)
 
 
-@pytest.mark.parametrize("name", FORCE_FIELDS)
+def with_twins_slow(names: list[str]) -> list:
+    """Candidates of releases, and files that differ from another in the constraint of hydrogens alone, are slow."""
+    slow = [name for name in names if re.search(r"-(rc|alpha)|unconstrained", name, re.I) and name.startswith("openff")]
+    slow.remove("openff_unconstrained-2.2.1.offxml")
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+
+
+@pytest.mark.parametrize("name", with_twins_slow(FORCE_FIELDS))
 def test_every_force_field_on_a_few(name):
     """Every file is loaded; water models meet water and ions, the others also a drug and, for ff14SB, a peptide."""
     force_field = ForceField(name)
