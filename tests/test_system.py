@@ -12,8 +12,8 @@ from openff.toolkit import ForceField, Molecule, Quantity, Topology
 
 from openff_diffsystem import DiffSystem, ForceFieldParameters
 from openff_diffsystem.exceptions import (
-    ChargeAssignmentError,
     BoxError,
+    ChargeAssignmentError,
     CorruptFileError,
     ParameterMismatchError,
     PositionsError,
