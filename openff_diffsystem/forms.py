@@ -63,7 +63,9 @@ class ValenceForm:
     columns
         Attributes of its parameters, by the names that OFFXML gives them.
     n_atoms
-        Tagged atoms of its SMIRKS. The order of the atoms and its reverse are the same term.
+        Tagged atoms of its SMIRKS. The order of the atoms and its reverse are the same term, and the last match wins;
+        ``energy`` gets the atoms in the order of the tags, so that columns may belong to ``:1`` or to ``:3``. Where
+        a SMIRKS matches from both ends, which is first is not said.
     energy
         Energies of terms.
     """
