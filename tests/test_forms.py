@@ -221,3 +221,26 @@ def test_engines_without_the_form_are_refused(ethanol):
         system.to_openmm()
     with pytest.raises(UnsupportedForceFieldError, match="MorseBonds"):
         system.to_interchange()
+
+
+def cell(factor):
+    """A cell of a notebook, with the number that is edited between two runs."""
+
+    def spring(corners, parameters, settings):
+        return factor * two_arms(corners, parameters, settings)
+
+    return spring
+
+
+def test_a_form_that_is_defined_again_replaces_the_first(monkeypatch):
+    monkeypatch.setattr(forms, "_REGISTERED", dict(forms._REGISTERED))
+    form = ValenceForm("TwoArms", ("k_first", "k_last"), 3, cell(1.0))
+    register_form(form)
+    force_field = ForceField(TWO_ARMS.format("[#1:1]-[#6:2]-[#8:3]", 1, 2), parameter_handler_classes=[TwoArmHandler])
+    system = DiffSystem.from_smirnoff(force_field, with_charges("CO"))
+    before = float(system.energy_terms()["TwoArms"])
+    register_form(dataclasses.replace(form, energy=cell(2.0)))
+    assert float(system.energy_terms()["TwoArms"]) == pytest.approx(2.0 * before, rel=1e-12)
+    for changes in ({"columns": ("k_last", "k_first")}, {"n_atoms": 2}, {"energy": two_arms}):
+        with pytest.raises(DuplicateFormError, match="TwoArms"):
+            register_form(dataclasses.replace(form, **changes))
