@@ -217,9 +217,10 @@ class DiffSystem:
         Parameters
         ----------
         openmm_system
-            ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, NonbondedForce (NoCutoff,
-            CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual sites. Thermostats, barostats
-            and CMMotionRemover are passed over.
+            ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
+            NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual
+            sites. Thermostats, barostats and CMMotionRemover are passed over; all else, CMAPTorsionForce and custom
+            forces, is refused.
         topology
             ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
         positions
