@@ -22,6 +22,7 @@ from openff_diffsystem.layout import ParameterLayout
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
 from openff_diffsystem.potentials.isolated import Interactions, total_energy
 from openff_diffsystem.potentials.pairs import PADDING
+from openff_diffsystem.processes import require_own_process
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters, is_per_particle
@@ -218,6 +219,7 @@ class SystemBatch:
         ParameterMismatchError
             If theta belongs to another force field, or system parameters to other systems.
         """
+        require_own_process()
         if not isinstance(positions, PackedPositions):
             positions = self.pack(positions)
         given = self._of_classes(theta)

@@ -63,7 +63,9 @@ class ValenceForm:
     columns
         Attributes of its parameters, by the names that OFFXML gives them.
     n_atoms
-        Tagged atoms of its SMIRKS. The order of the atoms and its reverse are the same term.
+        Tagged atoms of its SMIRKS. The order of the atoms and its reverse are the same term, and the last match wins;
+        ``energy`` gets the atoms in the order of the tags, so that columns may belong to ``:1`` or to ``:3``. Where
+        a SMIRKS matches from both ends, which is first is not said.
     energy
         Energies of terms.
     """
@@ -106,12 +108,18 @@ _BUILT_IN = frozenset(
 
 
 def register_form(form: Form) -> None:
-    """Make a section known. Do it once, where its ``ParameterHandler`` is defined.
+    """Make a section known. Do it at the top level of the module that defines its ``ParameterHandler``.
+
+    The registry is that of a process: spawned workers, and programs that load systems, have to import that module too.
+    Registering a form again replaces it where the energy function is of the same module and name, as when a cell of a
+    notebook is run again or a module is reloaded; systems use the new function from their next evaluation
+    on, batches that exist keep the old one.
 
     Raises
     ------
     DuplicateFormError
-        If another form has that section, or it is one of SMIRNOFF's own.
+        If another form has that section: one with another energy function, kind, columns or number of atoms. Or if
+        it is one of SMIRNOFF's own.
     """
     from openff_diffsystem.chemistry.build import SUPPORTED_SECTIONS
 
@@ -122,8 +130,16 @@ def register_form(form: Form) -> None:
 
 def add_form(form: Form) -> None:
     """:func:`register_form` without a look at SMIRNOFF's own sections, which takes an import of openff-toolkit."""
-    if _REGISTERED.setdefault(form.section, form) != form:
+    if _identity(_REGISTERED.setdefault(form.section, form)) != _identity(form):
         raise DuplicateFormError(f"another functional form is registered for the section {form.section}")
+    _REGISTERED[form.section] = form
+
+
+def _identity(form: Form) -> tuple:
+    """What stays the same when the code that defines a form is run again."""
+    energy = getattr(form.energy, "__qualname__", None)
+    where = (form.energy.__module__, energy) if energy else form.energy
+    return type(form), form.section, form.columns, getattr(form, "n_atoms", None), where
 
 
 def form_of(section: str) -> Form | None:

@@ -177,8 +177,8 @@ def _evaluate(
     system: DiffSystem, positions: np.ndarray, vector: jax.Array, box: Any, neighbors: Any, gradients: bool
 ) -> Any:
     """The energy of a frame, or the energy and its gradient in theta, not waited for."""
-    at = jnp.asarray(as_positions(positions, system.n_atoms, system.n_positions), vector.dtype)
     model = system.model(periodic=box is not None)
+    at = jnp.asarray(as_positions(positions, system.n_atoms, system.n_positions), vector.dtype)
     if box is None:
         return (compiled.energy_and_slopes if gradients else compiled.energy)(model, at, vector)
     evaluate = compiled.energy_and_slopes_in_box if gradients else compiled.energy_in_box

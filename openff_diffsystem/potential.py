@@ -12,6 +12,7 @@ from openff_diffsystem.configuration import as_box_vectors, as_positions
 from openff_diffsystem.cutoffs import cutoff_scheme, uses_mesh_for_dispersion, uses_reaction_field
 from openff_diffsystem.exceptions import PositionsError, StaleNeighborListError, UnsupportedInputError
 from openff_diffsystem.neighbors import NeighborList, check_box, check_finite
+from openff_diffsystem.processes import require_own_process
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -50,6 +51,7 @@ class Potential:
         return compiled.section_energies(self._system.model(False, self._add_constrained_forces), positions, vector)
 
     def _arguments(self, positions: Any, theta: Any, box_vectors: Any) -> tuple[jax.Array, compiled.Theta, Any]:
+        require_own_process()
         system = self._system
         return (
             as_positions(positions, system.n_atoms, system.n_positions),

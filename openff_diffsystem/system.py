@@ -27,6 +27,7 @@ from openff_diffsystem.layout import ParameterLayout, handlers_of
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
 from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters, as_vector
 from openff_diffsystem.potential import Potential
+from openff_diffsystem.processes import note_use_of_jax, require_own_process
 from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
@@ -98,6 +99,9 @@ class DiffSystem:
     openmm_particles: np.ndarray | None = None
     origin: Origin | None = field(default=None, repr=False)
     _models: dict[tuple[bool, bool, tuple[Form, ...]], Model] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        note_use_of_jax()
 
     @classmethod
     def from_smirnoff(
@@ -213,9 +217,10 @@ class DiffSystem:
         Parameters
         ----------
         openmm_system
-            ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, NonbondedForce (NoCutoff,
-            CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual sites. Thermostats, barostats
-            and CMMotionRemover are passed over.
+            ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
+            NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual
+            sites. Thermostats, barostats and CMMotionRemover are passed over; all else, CMAPTorsionForce and custom
+            forces, is refused.
         topology
             ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
         positions
@@ -308,6 +313,7 @@ class DiffSystem:
         given = self.as_theta(theta)
         if isinstance(given, SystemParameters):
             return given
+        require_own_process()
         return SystemParameters(compiled.apply_assignment(self._assignment_arrays, given), self.system_layout)
 
     def vjp(self, theta: Any = None, *, unique: bool = False) -> tuple[dict[str, Any], Callable[[Any], Any]]:
@@ -567,7 +573,10 @@ class DiffSystem:
             If isolated molecules are asked for and the force field has a method that is not covered there.
         UnregisteredFormError
             If a section's functional form is not registered in this process.
+        ForkedProcessError
+            In a process that was forked from one in which a system was made or read.
         """
+        require_own_process()
         key = (periodic, add_constrained_forces, required_forms(self.term_indices))
         if key not in self._models:
             build = periodic_interactions if periodic else isolated_interactions
@@ -655,6 +664,10 @@ class DiffSystem:
         """Without what is cached: arrays on a device, in the precision that jax is set to in this process."""
         cached = {"assignment_model", "_assignment_arrays"}
         return {k: v for k, v in self.__dict__.items() if k not in cached} | {"_models": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        note_use_of_jax()
 
     def __repr__(self) -> str:
         molecules = f"{sum(copies for _, copies in self.molecules)} molecules, " if self.molecules else ""

@@ -13,12 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import openmm
 import pytest
-from openff.toolkit import ForceField
-from openff.toolkit.typing.engines.smirnoff.parameters import vdWHandler
+from openff.toolkit import ForceField, unit
+from openff.toolkit.typing.engines.smirnoff.parameters import (
+    ParameterAttribute,
+    ParameterHandler,
+    ParameterType,
+    vdWHandler,
+)
 
 from openff_diffsystem import DiffSystem, forms
 from openff_diffsystem.exceptions import DuplicateFormError, UnregisteredFormError, UnsupportedForceFieldError
 from openff_diffsystem.forms import ValenceForm, register_form
+from openff_diffsystem.potentials.geometry import columns, difference, norm
 from tests.boxes import solvate
 from tests.molecules import with_charges
 
@@ -137,6 +143,59 @@ def test_refusals(ethanol):
         DiffSystem.from_smirnoff(wrong, with_charges("CCO"))
 
 
+class TwoArmHandler(ParameterHandler):
+    """Angles with a force constant for each arm."""
+
+    class TwoArmType(ParameterType):
+        _ELEMENT_NAME = "Angle"
+        k_first = ParameterAttribute(unit=unit.kilojoule_per_mole / unit.nanometer**2)
+        k_last = ParameterAttribute(unit=unit.kilojoule_per_mole / unit.nanometer**2)
+
+    _TAGNAME = "TwoArms"
+    _INFOTYPE = TwoArmType
+
+
+def two_arms(corners, parameters, settings):
+    first, last = columns(parameters)
+    a, b, c = corners
+    return first * norm(difference(a, b)) ** 2 + last * norm(difference(c, b)) ** 2
+
+
+TWO_ARMS = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL"><TwoArms version="0.3">
+    <Angle smirks="[*:1]~[*:2]~[*:3]" k_first="3 * kilojoule_per_mole / nanometer**2"
+           k_last="3 * kilojoule_per_mole / nanometer**2"></Angle>
+    <Angle smirks="{}" k_first="{} * kilojoule_per_mole / nanometer**2"
+           k_last="{} * kilojoule_per_mole / nanometer**2"></Angle>
+</TwoArms></SMIRNOFF>"""
+
+
+@pytest.mark.parametrize("smirks, k", (("[#1:1]-[#6:2]-[#8:3]", (100, 7)), ("[#8:1]-[#6:2]-[#1:3]", (7, 100))))
+def test_columns_follow_the_tags(monkeypatch, smirks, k):
+    """Hydrogens have larger indices than the oxygen; the toolkit finds the matches, and OpenMM evaluates them."""
+    monkeypatch.setattr(forms, "_REGISTERED", dict(forms._REGISTERED))
+    register_form(ValenceForm("TwoArms", ("k_first", "k_last"), 3, two_arms))
+    molecule = with_charges("CO")
+    force_field = ForceField(TWO_ARMS.format(smirks, *k), parameter_handler_classes=[TwoArmHandler])
+    system = DiffSystem.from_smirnoff(force_field, molecule)
+    engine = openmm.System()
+    for _ in range(molecule.n_atoms):
+        engine.addParticle(1.0)
+    arms = openmm.CustomCompoundBondForce(3, "first*distance(p1,p2)^2+last*distance(p3,p2)^2")
+    arms.addPerBondParameter("first")
+    arms.addPerBondParameter("last")
+    for atoms, parameter in force_field.label_molecules(molecule.to_topology())[0]["TwoArms"].items():
+        first, last = parameter.k_first.m, parameter.k_last.m
+        if first != last:  # the toolkit's keys begin with the smaller index, too
+            oxygen_first = molecule.atom(atoms[0]).atomic_number == 8
+            first, last = (7, 100) if oxygen_first else (100, 7)
+        arms.addBond(atoms, [first, last])
+    engine.addForce(arms)
+    context = openmm.Context(engine, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(system.positions)
+    wanted = context.getState(getEnergy=True).getPotentialEnergy()._value
+    assert float(system.energy_terms()["TwoArms"]) == pytest.approx(wanted, rel=1e-10)
+
+
 def test_a_process_that_lacks_the_form_says_so(ethanol, monkeypatch, tmp_path):
     """As after a restart: a file or a pickle is read, and the module that registers the form is not imported."""
     _, system = ethanol
@@ -162,3 +221,26 @@ def test_engines_without_the_form_are_refused(ethanol):
         system.to_openmm()
     with pytest.raises(UnsupportedForceFieldError, match="MorseBonds"):
         system.to_interchange()
+
+
+def cell(factor):
+    """A cell of a notebook, with the number that is edited between two runs."""
+
+    def spring(corners, parameters, settings):
+        return factor * two_arms(corners, parameters, settings)
+
+    return spring
+
+
+def test_a_form_that_is_defined_again_replaces_the_first(monkeypatch):
+    monkeypatch.setattr(forms, "_REGISTERED", dict(forms._REGISTERED))
+    form = ValenceForm("TwoArms", ("k_first", "k_last"), 3, cell(1.0))
+    register_form(form)
+    force_field = ForceField(TWO_ARMS.format("[#1:1]-[#6:2]-[#8:3]", 1, 2), parameter_handler_classes=[TwoArmHandler])
+    system = DiffSystem.from_smirnoff(force_field, with_charges("CO"))
+    before = float(system.energy_terms()["TwoArms"])
+    register_form(dataclasses.replace(form, energy=cell(2.0)))
+    assert float(system.energy_terms()["TwoArms"]) == pytest.approx(2.0 * before, rel=1e-12)
+    for changes in ({"columns": ("k_last", "k_first")}, {"n_atoms": 2}, {"energy": two_arms}):
+        with pytest.raises(DuplicateFormError, match="TwoArms"):
+            register_form(dataclasses.replace(form, **changes))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from functools import lru_cache
 
 import jax
@@ -171,3 +173,48 @@ def test_forked_workers_say_what_to_do(ethanol):
     """A process forked from one in which jax runs would hang."""
     with pytest.raises(ForkedProcessError, match="multiprocessing_context='spawn'"):
         list(loader(labelled(ethanol), "fork"))
+
+
+FORKS = """
+import os, signal, sys
+from openff_diffsystem import DiffSystem
+
+def child(use):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)  # it would wait for threads that are not there
+        try:
+            use()
+        except BaseException as error:
+            print(type(error).__name__, flush=True)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def by_itself():
+    system = DiffSystem.load(sys.argv[1])
+    system.to_torch_potential()()
+    print("worked", flush=True)
+
+assert child(by_itself) == 0
+system = DiffSystem.load(sys.argv[1])
+for use in (
+    lambda: system.to_jax_potential()(system.positions, system.force_field_parameters),
+    lambda: system.to_torch_potential()(),
+    lambda: system.energy_vjp(),
+    lambda: system.vjp(),
+    lambda: system.parameterize(),
+    lambda: system.energy_terms(),
+    lambda: system.evaluate_frames([system.positions]),
+):
+    assert child(use) == 0
+"""
+
+
+def test_every_evaluation_in_a_forked_child_says_what_to_do(ethanol, tmp_path):
+    """The parent has read a system, and evaluated nothing: that is enough to hang a child. Before that, a child may."""
+    ethanol.save(tmp_path / "ethanol.npz")
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS, tmp_path / "ethanol.npz"], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.split() == ["worked"] + ["ForkedProcessError"] * 7

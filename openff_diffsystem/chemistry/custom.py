@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openff_diffsystem.assignment import NO_SOURCE, AffineRows
-from openff_diffsystem.chemistry.matching import forward_or_reversed, last_match_wins
+from openff_diffsystem.chemistry.matching import AtomIndices, forward_or_reversed, tagged_matches
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.nonbonded import assigned_to_every_atom
 from openff_diffsystem.chemistry.terms import Terms, index_array
@@ -33,7 +33,7 @@ def custom_terms(molecule: PreparedMolecule, handler: Any, layout: ParameterLayo
             raise UnsupportedForceFieldError(f"{form.section} has no scale14")
         rows = assigned_to_every_atom(molecule, handler)
         return Terms(form.columns, index_array(list(range(molecule.n_atoms)), 1), _gather(handler, layout, form, rows))
-    assigned = last_match_wins(molecule.rdmol, handler.parameters, forward_or_reversed)
+    assigned = _as_tagged(molecule, handler)
     for atoms, row in assigned.items():
         if len(atoms) != form.n_atoms:
             raise UnsupportedForceFieldError(
@@ -44,6 +44,19 @@ def custom_terms(molecule: PreparedMolecule, handler: Any, layout: ParameterLayo
     return Terms(
         form.columns, index_array(list(assigned), form.n_atoms), _gather(handler, layout, form, parameter_rows)
     )
+
+
+def _as_tagged(molecule: PreparedMolecule, handler: Any) -> dict[AtomIndices, int]:
+    """The parameter of each group of atoms, in the order of its tags, which its columns may refer to.
+
+    A pattern that matches from both ends gives the order that begins with the smaller index.
+    """
+    found: dict[AtomIndices, tuple[AtomIndices, int]] = {}
+    for atoms, row in tagged_matches(molecule.rdmol, handler.parameters):
+        canonical = forward_or_reversed(atoms)
+        if canonical not in found or found[canonical][1] != row or atoms == canonical:
+            found[canonical] = (atoms, row)
+    return dict(found.values())
 
 
 def _gather(handler: Any, layout: ParameterLayout, form: Form, parameter_rows: np.ndarray) -> AffineRows:

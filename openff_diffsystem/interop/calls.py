@@ -18,6 +18,7 @@ from openff_diffsystem.interop.programs import EnergyInputs, Program, energy_pro
 from openff_diffsystem.neighbors import NeighborList
 from openff_diffsystem.parameters import SelectedParameters
 from openff_diffsystem.potential import Potential
+from openff_diffsystem.processes import require_own_process
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -125,7 +126,10 @@ def complete_inputs(
         If a shape is wrong, or theta belongs to another force field or system.
     UnsupportedInputError
         If an argument is no array.
+    ForkedProcessError
+        In a process that was forked from one in which a system was made or read.
     """
+    require_own_process()
     given = [leaf for leaf in jax.tree.leaves((positions, theta, box_vectors, parameters)) if hasattr(leaf, "dtype")]
     dtype = dtype_name(given[0]) if given else None
     if positions is None:

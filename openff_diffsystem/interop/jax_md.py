@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -66,21 +65,29 @@ def to_jax_md(system: DiffSystem, theta: Any = None, *, masses: Any = None) -> J
         As for ``DiffSystem.parameterize``; by default the force field's own values. ``energy_fn`` takes another one
         as a keyword, and is differentiable in it.
     masses
-        ``(n_atoms,)``, dalton; by default those of the elements.
+        ``(n_atoms,)``, dalton; by default those of the system.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If a constraint holds atoms together that no bond or angle does, as in most rigid water models.
+        If constraints make three atoms rigid, as in water models, or one holds atoms together that no bond or angle
+        does.
     ParameterMismatchError
         If there is not one mass per atom.
+    UnsupportedInputError
+        If the system holds no masses and none are given, or one is zero.
     """
     _require_flexible(system)
     potential = system.to_jax_potential(add_constrained_forces=True)
     own_theta = system.as_theta(theta)
-    found = np.asarray(atomic_masses(system) if masses is None else masses, dtype=float)
+    masses = system.masses if masses is None else masses
+    if masses is None:
+        raise UnsupportedInputError("the system holds no masses: it was saved without; pass masses")
+    found = np.asarray(masses, dtype=float)
     if found.shape != (system.n_atoms,):
         raise ParameterMismatchError(f"masses must have shape ({system.n_atoms},), got {found.shape}")
+    for i in np.flatnonzero(~(found > 0))[:1]:
+        raise UnsupportedInputError(f"atom {i} has a mass of {found[i]}; jax-md moves every atom: pass masses")
 
     def energy_fn(
         R: jax.Array, theta: Any = None, box_vectors: Any = None, neighbors: Any = None, **other: Any
@@ -97,44 +104,25 @@ def to_jax_md(system: DiffSystem, theta: Any = None, *, masses: Any = None) -> J
     return JaxMD(energy_fn, displacement_fn, shift_fn, jnp.asarray(found))
 
 
-def atomic_masses(system: DiffSystem) -> np.ndarray:
-    """The masses of the elements, ``(n_atoms,)``, dalton, in the order of the topology.
-
-    Raises
-    ------
-    UnsupportedInputError
-        If the system does not know its molecules.
-    """
-    parts = []
-    blocks = system.system_layout.sections["vdW"].blocks if "vdW" in system.system_layout.sections else ()
-    for i, (smiles, copies) in enumerate(system.molecules):
-        one = _masses_of_elements(smiles)
-        n_sites = blocks[i][0] - len(one) if len(blocks) == len(system.molecules) else 0
-        parts.append(np.tile(np.concatenate([one, np.zeros(n_sites)]), copies))
-    found = np.concatenate(parts) if parts else np.empty(0)
-    if len(found) < system.n_atoms:
-        raise UnsupportedInputError("the system does not know all of its molecules; pass masses")
-    order = system.system_layout.particle_order
-    return (found if order is None else found[order.array])[: system.n_atoms]
-
-
-@lru_cache(maxsize=256)
-def _masses_of_elements(smiles: str) -> list[float]:
-    from openff.toolkit import Molecule
-
-    molecule = Molecule.from_mapped_smiles(smiles, allow_undefined_stereo=True)
-    return [atom.mass.m_as("dalton") for atom in molecule.atoms]
-
-
 def _require_flexible(system: DiffSystem) -> None:
+    """Bonds may move in place of constraints; a model whose angles are fixed as well is meant to be rigid."""
     held = {
         tuple(sorted((int(atoms[0]), int(atoms[-1]))))
         for section in ("Bonds", "Angles")
         for atoms in system.term_indices.get(section, ())
     }
+    constrained: dict[int, set[int]] = {}
     for a, b in system.constraints()[0].tolist():
         if (min(a, b), max(a, b)) not in held:
             raise UnsupportedForceFieldError(
                 f"a constraint keeps atoms {a} and {b} together, and no bond or angle would in its place; jax-md has "
                 "no constraints: use a flexible model"
             )
+        common = constrained.setdefault(a, set()) & constrained.setdefault(b, set())
+        if common:
+            raise UnsupportedForceFieldError(
+                f"constraints make atoms {', '.join(map(str, sorted({a, b, *common})))} rigid, as in a water model; "
+                "jax-md has no constraints: use a flexible model, or a force field without these constraints"
+            )
+        constrained[a].add(b)
+        constrained[b].add(a)

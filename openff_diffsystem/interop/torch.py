@@ -6,7 +6,6 @@ mode, ``torch.func`` and their nestings work without limit of order.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.exceptions import ForkedProcessError, MissingStackError, UnsupportedInputError
+from openff_diffsystem.exceptions import MissingStackError, UnsupportedInputError
 from openff_diffsystem.interop.arrays import from_jax, require_float, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
 from openff_diffsystem.interop.programs import Program, parameters_program
 from openff_diffsystem.neighbors import NeighborList
 from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters
 from openff_diffsystem.potential import Potential
+from openff_diffsystem.processes import require_own_process
 
 try:
     import torch
@@ -79,7 +79,7 @@ class TorchPotential(torch.nn.Module):
         self._started()
 
     def _started(self) -> Potential:
-        _require_own_process()
+        require_own_process()
         if self._potential is None:
             self._potential = self.system.to_jax_potential(**self._options)
         return self._potential
@@ -121,7 +121,7 @@ class TorchPotential(torch.nn.Module):
         PrecisionError
             If a tensor is float64 and jax is set to single precision.
         ForkedProcessError
-            In a process that was forked from one in which a potential was made.
+            In a process that was forked from one in which a system was made or read.
         PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
             If an argument does not fit this system.
         """
@@ -141,7 +141,7 @@ class TorchPotential(torch.nn.Module):
 
         Differentiable in theta. The order is that of ``SystemParameters.unique``.
         """
-        _require_own_process()
+        require_own_process()
         theta = checked_theta(self.system, self._own_theta() if theta is None else theta)
         leaves, structure = jax.tree.flatten(theta)
         task = _Task(parameters_program(structure, True), ("theta",), lambda arrays: self.system.assignment_model)
@@ -179,20 +179,6 @@ class TorchPotential(torch.nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # arrays on a device, and their precision, are matters of a process; it may be set up after it loads this
         return self.__dict__ | {"_potential": None}
-
-
-_PROCESS: int | None = None
-"""Where a potential was made first, and jax was started if not before."""
-
-
-def _require_own_process() -> None:
-    global _PROCESS
-    _PROCESS = _PROCESS or os.getpid()
-    if os.getpid() != _PROCESS:
-        raise ForkedProcessError(
-            "this process was forked from one in which jax runs, and would hang: start it with 'spawn', as in "
-            "DataLoader(..., multiprocessing_context='spawn')"
-        )
 
 
 class _Task:

@@ -13,6 +13,7 @@ from openff_diffsystem.interop.arrays import from_jax, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
 from openff_diffsystem.interop.programs import parameters_program
 from openff_diffsystem.potential import Potential
+from openff_diffsystem.processes import require_own_process
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -41,6 +42,7 @@ class EnergyGradients(NamedTuple):
 
 def parameters_vjp(system: DiffSystem, theta: Any, unique: bool) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """See ``DiffSystem.vjp``."""
+    require_own_process()
     theta = checked_theta(system, system.force_field_parameters.vector if theta is None else theta)
     leaves, structure = jax.tree.flatten(theta)
     arrays = [to_jax(leaf, "theta") for leaf in leaves]

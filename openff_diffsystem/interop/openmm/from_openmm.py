@@ -1,7 +1,8 @@
 """A system from any OpenMM System of standard forces: its own per-term parameters are theta.
 
-Espaloma, GAFF, CHARMM and AMBER files all come as such a System. There are no SMIRKS: a parameter is named by the atoms
-of its term, and shared by several only where equal ones are tied on request.
+Espaloma, GAFF and AMBER files come as such a System. Those of CHARMM hold a CMAPTorsionForce for proteins, and often
+custom forces, which are refused by name. There are no SMIRKS: a parameter is named by the atoms of its term, and shared
+by several only where equal ones are tied on request.
 """
 
 from __future__ import annotations
