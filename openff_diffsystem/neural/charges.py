@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,30 @@ def charge_model(name: str) -> EspalomaCharges:
     UnsupportedForceFieldError
         If there is no such model or file.
     """
-    if name != BUNDLED and not Path(name).is_file():
+    _expaloma()
+    with jax.ensure_compile_time_eval():
+        precision = str(jnp.result_type(float))
+    return _read_once(name, model_version(name), precision)
+
+
+def model_version(name: str) -> tuple[int, ...]:
+    """What changes when the file of a :func:`charge_model` is written anew; empty for ``BUNDLED``.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If there is no such model or file.
+    """
+    if name == BUNDLED:
+        return ()
+    if not Path(name).is_file():
         raise UnsupportedForceFieldError(f"NeuralCharges: no model {name!r}; there is {BUNDLED!r}, or give a file")
+    status = Path(name).stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@lru_cache(maxsize=8)
+def _read_once(name: str, version: tuple[int, ...], precision: str) -> EspalomaCharges:
     return load_espaloma(None if name == BUNDLED else name)
 
 
