@@ -19,7 +19,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph
+from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph, check_molecules
 from openff_diffsystem.neural.rows import UniqueMolecules
 from openff_diffsystem.neural.symmetry import refine
 from openff_diffsystem.system import DiffSystem
@@ -191,6 +191,8 @@ def _equilibrated(
 def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
     """The same parameters with other charges in one unique molecule, and so in all its copies.
 
+    A system made from an Interchange lists each copy as a molecule of its own.
+
     Parameters
     ----------
     parameters
@@ -207,6 +209,7 @@ def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: 
     UnsupportedForceFieldError
         If the molecule has virtual sites, whose charges are taken from those of its atoms.
     """
+    check_molecules(system)
     number, order = _find(system, molecule)
     graphs = [MoleculeGraph.from_system(system, [i]) for i in range(len(system.molecules))]
     unique = UniqueMolecules(system, graphs)
@@ -217,10 +220,10 @@ def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: 
         )
     if jnp.shape(charges) != (n_atoms,):
         raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {jnp.shape(charges)}")
-    first = unique.terms("Electrostatics", number)[0]
+    rows = unique.terms("Electrostatics", number)[0][:n_atoms]
     present = parameters.unique("Electrostatics")
     ordered = jnp.asarray(charges) if order is None else jnp.asarray(charges)[order]
-    return parameters.replace({"Electrostatics": present.at[..., first : first + n_atoms, 0].set(ordered)})
+    return parameters.replace({"Electrostatics": present.at[..., rows, 0].set(ordered)})
 
 
 _FEATURES = (
