@@ -116,10 +116,19 @@ def test_increments_cover_elements_and_the_first_match_wins():
         ("C1=CC=CC=C1C=O", 6),
         ("C1=CCC=C1", 0),
         ("O=C1C=CC(=O)C=C1", 0),
+        ("c1ccc2c(c1)ccc1ccccc12", 14),
+        ("c1cc2ccc3cccc4ccc(c1)c2c34", 16),
+        ("C1=CC=C[CH+]C=C1", 7),
+        ("C1=Cc2cccc3cccc1c23", 10),
     ],
 )
 def test_am1bcc_aromaticity(smiles, aromatic):
-    """Kinds 1, 2 and 5 of Jakalian et al., and two rings that are none."""
+    """The five kinds of Jakalian et al., and rings that are none.
+
+    Phenanthrene has one double bond that closes a ring with two benzene rings (kind 3), pyrene has two, and tropylium
+    is kind 4. The five-membered ring of acenaphthylene has no atom that could give a lone pair (kind 5): its double
+    bond stays, next to a naphthalene.
+    """
     marked = with_am1bcc_aromaticity(rdkit(smiles))
     assert sum(atom.GetIsAromatic() for atom in marked.GetAtoms()) == aromatic
 
