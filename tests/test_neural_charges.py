@@ -217,6 +217,21 @@ def test_trained_weights_are_saved_and_named_by_the_section(espaloma, neural_sag
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)  # the file is in single precision
 
 
+def test_weights_are_read_once_per_file(espaloma, neural_sage, tmp_path):
+    """One object, which compiled functions and optimisers recognise, until the file changes."""
+    section = neural_sage["NeuralCharges"]
+    assert section.params is section.params
+    path = tmp_path / "weights.eqx"
+    espaloma.save(path)
+    named = ForceField("openff-2.2.1.offxml", SECTION.format(path), load_plugins=True)["NeuralCharges"]
+    before = named.params
+    assert named.params is before
+    jax.tree.map(lambda leaf: 2 * leaf, espaloma).save(path)
+    np.testing.assert_array_equal(named.params.network.w_readout, 2 * before.network.w_readout)
+    with jax.enable_x64(False):
+        assert named.params.network.w_readout.dtype == np.float32
+
+
 def test_plain_functions(espaloma, stock_sage):
     """Charges of one molecule in a system, by position or by molecule, in any order of its atoms."""
     ethanol, amide, water = (with_charges(s, conformer=False) for s in ("CCO", "CC(=O)N", "O"))

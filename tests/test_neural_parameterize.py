@@ -7,11 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from openff.toolkit import ForceField
+from openff.toolkit import ForceField, Molecule, Topology
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
-from openff_diffsystem.neural import ValenceNetwork, generic_valence, lambda_module, linkage
+from openff_diffsystem.neural import (
+    MoleculeGraph,
+    ValenceNetwork,
+    generic_valence,
+    lambda_module,
+    linkage,
+    replace_charges,
+)
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import with_charges
 
@@ -250,6 +257,74 @@ def test_linkage_tells_bonds_apart_that_have_equal_ends(sage):
 def test_errors_name_the_culprit(ethanol, sources, message):
     with pytest.raises(ParameterMismatchError, match=message):
         lambda_module(ethanol, sources)
+
+
+def test_systems_made_from_an_interchange(stock_sage):
+    """Every copy is a molecule of its own there; theta, rows and emitted numbers are those of from_smirnoff."""
+    ethanol, water, amide = with_charges("CCO"), with_charges("O"), with_charges("CC(=O)N")
+    generic = generic_valence(stock_sage)
+    topology = Topology.from_molecules([water, ethanol, amide, ethanol])
+    charged = {"charge_from_molecules": [ethanol, amide]}
+    ours = DiffSystem.from_smirnoff(generic, topology, **charged)
+    read = DiffSystem.from_interchange(generic.create_interchange(topology, **charged), generic)
+    assert (len(ours.molecules), len(read.molecules)) == (3, 4)
+    models = {
+        "Electrostatics": PerElement(jnp.array([0.1, -0.15, -0.3, -0.3])),
+        "valence": ValenceNetwork(width=8, n_layers=2, key=jax.random.key(0), spread=1.0),
+    }
+    some = {"Electrostatics": [1, 2, 3]}
+    found = lambda_module(read, models, molecules=some)(None, models)
+    wanted = lambda_module(ours, models, molecules={"Electrostatics": [1, 2]})(None, models)
+    for section, columns in (("Bonds", 2), ("Angles", 2), ("ProperTorsions", 3), ("ImproperTorsions", 3)):
+        rows = [
+            sorted(
+                (*atoms, *periodicity, *np.round(row, 9))
+                for atoms, periodicity, row in zip(
+                    system.indices(section).tolist(),
+                    np.stack([*system.term_static[section].values(), np.zeros(len(values))], axis=1).tolist(),
+                    np.asarray(values).tolist(),
+                    strict=True,
+                )
+            )
+            for system, values in ((read, found[section]), (ours, wanted[section]))
+        ]
+        assert len(rows[0][0]) >= columns + 2
+        np.testing.assert_allclose(rows[0], rows[1], rtol=0, atol=2e-9)  # of the rounding to nine digits
+    np.testing.assert_allclose(found["Electrostatics"], wanted["Electrostatics"], rtol=1e-14)
+    # charges of one copy alone
+    charges = np.arange(9.0)
+    replaced = np.array(read.parameterize()["Electrostatics"][:, 0])
+    replaced[3:12] = charges
+    changed = replace_charges(read, read.parameterize(), 1, charges)
+    np.testing.assert_array_equal(changed["Electrostatics"][:, 0], replaced)
+    compose = lambda_module(read, {"Electrostatics": models["Electrostatics"]})
+    sizes = [len(link.rows) for link in linkage(compose, "Electrostatics")]
+    assert sorted(sizes) == sorted([1, 2, *[1, 1, 1, 1, 2, 3], *[2, 2, 2, 2, 4, 6]])  # water, amide, ethanol twice
+
+
+def test_systems_made_from_an_interchange_with_virtual_sites():
+    """Four-site water, twice: sites are no terms of a graph and keep theta's numbers."""
+    water = Molecule.from_smiles("O")
+    interchange = ForceField("tip4p_fb.offxml").create_interchange(Topology.from_molecules([water, water]))
+    system = DiffSystem.from_interchange(interchange)
+    models = {"vdW/epsilon": PerElement(jnp.array([0.1, 0.0, 0.0, 0.6]))}
+    found = lambda_module(system, models, molecules={"vdW/epsilon": [1]})(None, models)["vdW"][:, 0]
+    wanted = np.array(system.parameterize()["vdW"][:, 0])
+    wanted[3:6] = [0.6, 0.1, 0.1]
+    np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(UnsupportedForceFieldError, match="virtual sites"):
+        lambda_module(system, {"Electrostatics": PerElement(jnp.zeros(4))})
+
+
+def test_systems_without_molecules_are_refused_by_name(ethanol, models):
+    system = DiffSystem.from_openmm(ethanol.to_openmm())
+    for refused in (
+        lambda: lambda_module(system, models),
+        lambda: replace_charges(system, system.parameterize(), 0, np.zeros(9)),
+        lambda: MoleculeGraph.from_system(system),
+    ):
+        with pytest.raises(ParameterMismatchError, match=r"molecules of this system are not known.*from_smirnoff"):
+            refused()
 
 
 def test_numbers_without_a_row_are_refused(sage):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from openff.toolkit import ToolkitRegistry
+from openff.toolkit import ForceField, ToolkitRegistry
 from rdkit import Chem
 
 from openff_diffsystem.charges import models
@@ -116,10 +116,19 @@ def test_increments_cover_elements_and_the_first_match_wins():
         ("C1=CC=CC=C1C=O", 6),
         ("C1=CCC=C1", 0),
         ("O=C1C=CC(=O)C=C1", 0),
+        ("c1ccc2c(c1)ccc1ccccc12", 14),
+        ("c1cc2ccc3cccc4ccc(c1)c2c34", 16),
+        ("C1=CC=C[CH+]C=C1", 7),
+        ("C1=Cc2cccc3cccc1c23", 10),
     ],
 )
 def test_am1bcc_aromaticity(smiles, aromatic):
-    """Kinds 1, 2 and 5 of Jakalian et al., and two rings that are none."""
+    """The five kinds of Jakalian et al., and rings that are none.
+
+    Phenanthrene has one double bond that closes a ring with two benzene rings (kind 3), pyrene has two, and tropylium
+    is kind 4. The five-membered ring of acenaphthylene has no atom that could give a lone pair (kind 5): its double
+    bond stays, next to a naphthalene.
+    """
     marked = with_am1bcc_aromaticity(rdkit(smiles))
     assert sum(atom.GetIsAromatic() for atom in marked.GetAtoms()) == aromatic
 
@@ -161,6 +170,57 @@ def test_charges_are_those_of_the_registered_toolkits(sage200, monkeypatch):
     monkeypatch.setattr(models, "GLOBAL_TOOLKIT_REGISTRY", ToolkitRegistry([]))
     with pytest.raises(ChargeAssignmentError, match="gasteiger"):
         handle.parameterize(mol)
+
+
+NEURAL = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
+  <NeuralCharges version="0.3" model="{}"/>
+</SMIRNOFF>"""
+
+
+def test_charges_of_a_network_that_a_section_names(tmp_path):
+    """The handle's charges are the network's own, also after its file was written anew, and timemachine's times."""
+    pytest.importorskip("expaloma")
+    from openff_diffsystem.neural import espaloma_charges, load_espaloma
+
+    espaloma, mol = load_espaloma(), rdkit("CCO")
+    weights = tmp_path / "weights.eqx"
+    espaloma.save(weights)
+    wanted = np.asarray(espaloma_charges(espaloma, mol)) * np.sqrt(138.935456)
+    for model in ("espaloma-charge-0.0.8", weights):
+        force_field = ForceField("openff-2.0.0.offxml", NEURAL.format(model), load_plugins=True)
+        handle = pickle.loads(pickle.dumps(tm.Handles.from_smirnoff(force_field).q_handle))
+        np.testing.assert_allclose(handle.parameterize(mol), wanted, rtol=1e-12, atol=1e-12)
+    changed = jax.tree.map(lambda leaf: 1.01 * leaf, espaloma)
+    changed.save(weights)
+    after = np.asarray(espaloma_charges(changed, mol)) * np.sqrt(138.935456)
+    assert np.abs(after - wanted).max() > 1e-3
+    # the file is in single precision
+    np.testing.assert_allclose(handle.parameterize(mol), after, rtol=0, atol=1e-4)
+
+
+def test_espaloma_charge_as_a_handle_with_gradients():
+    """dL/dweights through timemachine's call, against central differences of expaloma's numbers times the scale.
+
+    A step of 1e-5 leaves 1e-10 of truncation and 1e-11 of rounding: 1e-6 of the slope is allowed.
+    """
+    pytest.importorskip("expaloma")
+    from openff_diffsystem.neural import espaloma_charges, load_espaloma
+
+    mol = rdkit("CCO")
+    handle = tm.FunctionChargeHandler(espaloma_charges, load_espaloma())
+    charges, pullback = jax.vjp(partial(handle.partial_parameterize, mol=mol), handle.params)
+    assert float(charges.sum()) == pytest.approx(0.0, abs=1e-10)
+    cotangent = np.arange(9.0)
+    (gradient,) = pullback(cotangent)
+    rng, step = np.random.default_rng(0), 1e-5
+    direction = jax.tree.map(lambda leaf: leaf * rng.normal(size=leaf.shape), handle.params)
+    up, down = (
+        np.asarray(espaloma_charges(jax.tree.map(lambda x, d, s=s: x + s * step * d, handle.params, direction), mol))
+        for s in (1, -1)
+    )
+    expected = float(cotangent @ (up - down)) * np.sqrt(138.935456) / (2 * step)
+    found = sum(float(np.vdot(g, d)) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+    assert found == pytest.approx(expected, rel=1e-6) and expected != 0
 
 
 @pytest.mark.nagl

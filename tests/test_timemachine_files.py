@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -186,6 +188,27 @@ def test_a_negative_root_of_epsilon_is_refused(sage200):
     for template in (None, sage200):
         with pytest.raises(UnsupportedForceFieldError, match=r"sqrt\(epsilon\) is -"):
             tm.read_timemachine(file, template=template)
+
+
+def test_handles_go_into_timemachines_dataclass_by_name(sage200, monkeypatch):
+    """The fields of ``timemachine.ff.Forcefield`` at commit 2f6fe1f, in another order: names decide."""
+    names = ("water_ff", "protein_ff", "env_bcc_handle", "lj_handle_intra", "lj_handle", "q_handle_intra", "q_handle")
+    names += ("it_handle", "pt_handle", "ha_handle", "hb_handle")
+    module = types.ModuleType("timemachine.ff")
+    module.Forcefield = dataclasses.make_dataclass("Forcefield", names, frozen=True)
+    package = types.ModuleType("timemachine")
+    package.ff = module
+    monkeypatch.setitem(sys.modules, "timemachine", package)
+    monkeypatch.setitem(sys.modules, "timemachine.ff", module)
+    made = tm.to_forcefield(sage200, "precomputed", protein_ff="a protein", water_ff="a water")
+    assert isinstance(made, module.Forcefield) and made.env_bcc_handle is None
+    assert (made.protein_ff, made.water_ff) == ("a protein", "a water")
+    kinds = {"hb": "HarmonicBond", "ha": "HarmonicAngle", "pt": "ProperTorsion", "it": "ImproperTorsion"}
+    kinds |= {"q": "PrecomputedCharge", "lj": "LennardJones"}
+    for name, kind in kinds.items():
+        assert type(getattr(made, f"{name}_handle")).__name__ == f"{kind}Handler"
+    for name in ("q", "lj"):
+        assert type(getattr(made, f"{name}_handle_intra")).__name__ == f"{kinds[name]}IntraHandler"
 
 
 def test_timemachine_is_named_where_it_is_missing(sage200, monkeypatch):

@@ -40,6 +40,8 @@ class NeuralChargesHandler(stock._NonbondedHandler):
     def params(self) -> EspalomaCharges:
         """The model: a pytree of weights, and a source for ``openff_diffsystem.neural.lambda_module``.
 
+        The file is read once, and again when it was written anew.
+
         Raises
         ------
         MissingStackError

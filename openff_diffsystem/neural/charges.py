@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph
+from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph, check_molecules
 from openff_diffsystem.neural.rows import UniqueMolecules
 from openff_diffsystem.neural.symmetry import refine
 from openff_diffsystem.system import DiffSystem
@@ -72,8 +72,30 @@ def charge_model(name: str) -> EspalomaCharges:
     UnsupportedForceFieldError
         If there is no such model or file.
     """
-    if name != BUNDLED and not Path(name).is_file():
+    _expaloma()
+    with jax.ensure_compile_time_eval():
+        precision = str(jnp.result_type(float))
+    return _read_once(name, model_version(name), precision)
+
+
+def model_version(name: str) -> tuple[int, ...]:
+    """What changes when the file of a :func:`charge_model` is written anew; empty for ``BUNDLED``.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If there is no such model or file.
+    """
+    if name == BUNDLED:
+        return ()
+    if not Path(name).is_file():
         raise UnsupportedForceFieldError(f"NeuralCharges: no model {name!r}; there is {BUNDLED!r}, or give a file")
+    status = Path(name).stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@lru_cache(maxsize=8)
+def _read_once(name: str, version: tuple[int, ...], precision: str) -> EspalomaCharges:
     return load_espaloma(None if name == BUNDLED else name)
 
 
@@ -169,6 +191,8 @@ def _equilibrated(
 def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
     """The same parameters with other charges in one unique molecule, and so in all its copies.
 
+    A system made from an Interchange lists each copy as a molecule of its own.
+
     Parameters
     ----------
     parameters
@@ -185,6 +209,7 @@ def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: 
     UnsupportedForceFieldError
         If the molecule has virtual sites, whose charges are taken from those of its atoms.
     """
+    check_molecules(system)
     number, order = _find(system, molecule)
     graphs = [MoleculeGraph.from_system(system, [i]) for i in range(len(system.molecules))]
     unique = UniqueMolecules(system, graphs)
@@ -195,10 +220,10 @@ def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: 
         )
     if jnp.shape(charges) != (n_atoms,):
         raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {jnp.shape(charges)}")
-    first = unique.terms("Electrostatics", number)[0]
+    rows = unique.terms("Electrostatics", number)[0][:n_atoms]
     present = parameters.unique("Electrostatics")
     ordered = jnp.asarray(charges) if order is None else jnp.asarray(charges)[order]
-    return parameters.replace({"Electrostatics": present.at[..., first : first + n_atoms, 0].set(ordered)})
+    return parameters.replace({"Electrostatics": present.at[..., rows, 0].set(ordered)})
 
 
 _FEATURES = (

@@ -42,6 +42,14 @@ BOND_FEATURES = ("single", "double", "triple", "in_ring", "conjugated", "aromati
 _TABLE = Chem.GetPeriodicTable()
 
 
+def check_molecules(system: DiffSystem) -> None:
+    """Raise unless a system knows its molecules; one made from an OpenMM System does not."""
+    if not system.molecules:
+        raise ParameterMismatchError(
+            "the molecules of this system are not known: make it with DiffSystem.from_smirnoff or from_interchange"
+        )
+
+
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["nodes", "bond_features", "molecule", "bonds", "angles", "propers", "impropers"],
@@ -124,7 +132,13 @@ class MoleculeGraph:
         ----------
         molecules
             Positions in ``system.molecules``; by default all of them.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If the molecules of the system are not known.
         """
+        check_molecules(system)
         chosen = range(len(system.molecules)) if molecules is None else molecules
         return cls.concatenate([_graph_of_smiles(system.molecules[i][0]) for i in chosen])
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
-from openff_diffsystem.neural.graph import MoleculeGraph
+from openff_diffsystem.neural.graph import MoleculeGraph, check_molecules
 from openff_diffsystem.neural.rows import TERMS, UniqueMolecules, check_known, term_numbers, terms_of
 from openff_diffsystem.neural.symmetry import bond_classes, refine
 from openff_diffsystem.system import DiffSystem
@@ -120,6 +120,8 @@ class LambdaModule:
         self._single = isinstance(systems, DiffSystem)
         self.systems: tuple[DiffSystem, ...] = (systems,) if isinstance(systems, DiffSystem) else tuple(systems)
         self.names = tuple(sources)
+        for system in self.systems:
+            check_molecules(system)
         graphs = [
             [MoleculeGraph.from_system(system, [i]) for i in range(len(system.molecules))] for system in self.systems
         ]

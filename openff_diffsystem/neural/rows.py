@@ -40,20 +40,34 @@ class Rows(NamedTuple):
 
 
 class UniqueMolecules:
-    """The unique molecules of a system, as blocks of rows with atoms counted within the molecule.
+    """The molecules of a system, as rows of its values with atoms counted within the molecule.
+
+    A system made from SMIRNOFF has a block of rows for each unique molecule; one made from an Interchange has one block
+    for everything, and lists every copy as a molecule of its own.
 
     Parameters
     ----------
     graphs
-        The graph of each.
+        The graph of each of ``system.molecules``.
     """
 
     def __init__(self, system: DiffSystem, graphs: Sequence[MoleculeGraph]) -> None:
         self.system = system
+        self.n_atoms = [graph.n_atoms for graph in graphs]
         sections = system.system_layout.sections
+        self._together = any(len(section.blocks) != len(graphs) for section in sections.values())
+        if self._together:
+            ends = np.cumsum(self.n_atoms)
+            self._owner = np.repeat(np.arange(len(graphs)), self.n_atoms)
+            self._local = np.arange(system.n_atoms) - (ends - self.n_atoms)[self._owner]
+            if system.n_particles > system.n_atoms:
+                parents = system.term_indices["VirtualSites"][:, 0]
+                self._owner = np.concatenate([self._owner, self._owner[parents]])
+                self._local = np.concatenate([self._local, np.full(len(parents), -1)])
+            self.n_sites = (np.bincount(self._owner, minlength=len(graphs)) - self.n_atoms).tolist()
+            return
         copies = [n for _, n in system.molecules]
         sites = sections["VirtualSites"].blocks if "VirtualSites" in sections else [(0, n) for n in copies]
-        self.n_atoms = [graph.n_atoms for graph in graphs]
         self.n_sites = [n for n, _ in sites]
         order = system.system_layout.particle_order
         numbers = np.arange(system.n_particles) if order is None else np.argsort(order.array)
@@ -64,15 +78,18 @@ class UniqueMolecules:
         for first, size in zip(start, sizes, strict=False):
             self._local[numbers[first : first + size]] = np.arange(size)
 
-    def terms(self, section: str, molecule: int) -> tuple[int, np.ndarray, np.ndarray | None]:
-        """Of one molecule: its first row, the particles of its rows ``(n, width)``, and periodicities ``(n,)``."""
-        blocks = self.system.system_layout.sections[section].blocks
-        first_row = sum(n for n, _ in blocks[:molecule])
-        first = sum(n * copies for n, copies in blocks[:molecule])
-        mine = slice(first, first + blocks[molecule][0])
+    def terms(self, section: str, molecule: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Of one molecule: its rows ``(n,)``, their particles ``(n, width)``, and periodicities ``(n,)``."""
+        indices = self.system.term_indices[section]
         periodicity = self.system.term_static[section].get("periodicity")
-        indices = self._local[self.system.term_indices[section][mine]]
-        return first_row, indices, None if periodicity is None else periodicity[mine]
+        if self._together:
+            rows = mine = np.flatnonzero(self._owner[indices[:, 0]] == molecule)
+        else:
+            blocks = self.system.system_layout.sections[section].blocks
+            n_terms = blocks[molecule][0]
+            rows = sum(n for n, _ in blocks[:molecule]) + np.arange(n_terms)
+            mine = sum(n * copies for n, copies in blocks[:molecule]) + np.arange(n_terms)
+        return rows, self._local[indices[mine]], None if periodicity is None else periodicity[mine]
 
     def rows(self, section: str, molecule: int, numbers: Mapping[Any, int], shift: int) -> Rows:
         """The rows of a section in one molecule, and their terms in a graph that holds it. Virtual sites have none.
@@ -84,11 +101,11 @@ class UniqueMolecules:
         shift
             The molecule's first atom in the graph.
         """
-        first, indices, periodicity = self.terms(section, molecule)
+        rows, indices, periodicity = self.terms(section, molecule)
         if section not in TERMS:
-            indices = indices[: self.n_atoms[molecule]]
+            rows, indices = rows[: self.n_atoms[molecule]], indices[: self.n_atoms[molecule]]
         return Rows(
-            row=first + np.arange(len(indices)),
+            row=rows,
             term=np.array([numbers[_key(section, tuple(a))] for a in (indices + shift).tolist()], dtype=np.int64),
             periodicity=periodicity,
         )

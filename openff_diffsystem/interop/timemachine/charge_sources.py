@@ -84,10 +84,11 @@ class FunctionChargeHandler(Handle):
 
 
 class ForceFieldChargeHandler(Handle):
-    """Charges as a SMIRNOFF force field assigns them: library, NAGL, increments, AM1-BCC, in that order.
+    """Charges as a SMIRNOFF force field assigns them: library, network, NAGL, increments, AM1-BCC, in that order.
 
     ``params``, ``(n_values,)``, are library charges and increments, times the square root of 138.935456;
-    ``smirks`` has the pattern of each.
+    ``smirks`` has the pattern of each. Charges of a network (NeuralCharges) are constants here:
+    :class:`FunctionChargeHandler` takes its weights as ``params``.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ class ForceFieldChargeHandler(Handle):
 
         params = as_array(params)
         linear = cached(
-            ("force field charges", self.offxml, molecule_key(mol), registered_toolkits()),
+            ("force field charges", self.offxml, molecule_key(mol), registered_toolkits(), _model_version(self.offxml)),
             lambda: _force_field_map(self.offxml, mol),
         )
         return linear(params)
@@ -141,9 +142,19 @@ def _charge_handlers(offxml: str) -> tuple[dict[str, Any], Any, np.ndarray]:
 
     from openff_diffsystem.layout import handlers_of, read_handlers
 
-    handlers = handlers_of(ForceField(offxml))
+    handlers = handlers_of(ForceField(offxml, load_plugins=True))
     layout, values = read_handlers(handlers)
     return {handler.TAGNAME: handler for handler in handlers}, layout, values
+
+
+def _model_version(offxml: str) -> tuple[int, ...]:
+    """What changes when the file of weights that a NeuralCharges section names is written anew."""
+    section = _charge_handlers(offxml)[0].get("NeuralCharges")
+    if section is None:
+        return ()
+    from openff_diffsystem.neural.charges import model_version
+
+    return model_version(section.model)
 
 
 def _force_field_map(offxml: str, mol: Any) -> AffineMap:

@@ -151,7 +151,7 @@ class Handles:
             raise MissingStackError(
                 f"timemachine cannot be imported ({error}); put a checkout of proteneer/timemachine on PYTHONPATH"
             ) from error
-        return Forcefield(*self.ordered(), env_bcc_handle=None, protein_ff=self.protein_ff, water_ff=self.water_ff)
+        return Forcefield(**{field.name: getattr(self, field.name) for field in fields(self)}, env_bcc_handle=None)
 
 
 def to_forcefield(
