@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= pip,charges,neural,jax-md,examples,test
 WORKERS ?= 2
+TESTS ?= tests
 BIN = $(VENV)/bin
 
 .PHONY: test example sweep upstream timemachine bench parity lint docs clean
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
 example: $(VENV)/.installed
 	$(BIN)/python examples/refit_torsion.py
