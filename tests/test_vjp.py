@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -239,6 +241,34 @@ def test_another_framework_needs_a_bridge(ethanol, monkeypatch):
         arrays.register_bridge(Boxed([1.0]))
 
 
+class Exchanged:
+    """An array of a framework that speaks DLPack and does not follow the array API."""
+
+    def __init__(self, numbers) -> None:
+        self._numbers = np.asarray(numbers)
+        self.dtype, self.shape = self._numbers.dtype, self._numbers.shape
+
+    def __dlpack__(self, **keywords):
+        return self._numbers.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self._numbers.__dlpack_device__()
+
+
+def test_dlpack_alone_is_enough_where_results_can_be_given_back(ethanol, monkeypatch):
+    package = ModuleType("exchanging")
+    monkeypatch.setattr(Exchanged, "__module__", "exchanging.arrays")
+    monkeypatch.setitem(sys.modules, "exchanging", package)
+    positions = Exchanged(ethanol.positions)
+    with pytest.raises(UnsupportedInputError, match=r"exchanging has no from_dlpack.*register_bridge"):
+        ethanol.energy_vjp(positions)
+    package.from_dlpack = lambda array: Exchanged(np.from_dlpack(array))
+    energy, pullback = ethanol.energy_vjp(positions)
+    expected, reference = ethanol.energy_vjp(np.asarray(ethanol.positions))
+    assert isinstance(energy, Exchanged) and energy._numbers == expected
+    np.testing.assert_array_equal(pullback().positions._numbers, reference().positions)
+
+
 def test_bridges_follow_the_protocol():
     for bridge in arrays._BRIDGES:
         assert isinstance(bridge, arrays.ArrayBridge)
@@ -246,8 +276,6 @@ def test_bridges_follow_the_protocol():
 
 @pytest.mark.parametrize("module, package", [("torch", "torch"), ("jax_md", "jax_md")])
 def test_missing_packages_name_the_extra(module, package, monkeypatch):
-    import sys
-
     from openff_diffsystem.exceptions import MissingStackError
 
     monkeypatch.setitem(sys.modules, package, None)

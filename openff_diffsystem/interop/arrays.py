@@ -16,7 +16,7 @@ from openff_diffsystem.exceptions import PrecisionError, UnsupportedInputError
 class ArrayBridge(Protocol):
     """What a framework needs so that its arrays can be given to, and come back from, every function of this package.
 
-    NumPy, JAX, PyTorch, and whatever follows the Python array API (CuPy, for example) have one. Another framework
+    NumPy, JAX, PyTorch, and whatever speaks DLPack and can take it back (CuPy, for example) have one. Another framework
     gets one with :func:`register_bridge`.
     """
 
@@ -76,20 +76,29 @@ class TorchBridge:
         return sys.modules["torch"].from_dlpack(array)
 
 
-class ArrayApiBridge:
-    """Whatever follows the Python array API standard, through DLPack."""
+class DLPackBridge:
+    """Whatever speaks DLPack, where the framework can take results back.
+
+    That is ``from_dlpack`` of the array's namespace (Python array API), or of the package that its class belongs to.
+    """
 
     def owns(self, value: Any) -> bool:
-        return hasattr(value, "__array_namespace__") and hasattr(value, "__dlpack__")
+        return hasattr(value, "dtype") and hasattr(value, "__dlpack__") and self._from_dlpack(value) is not None
 
     def to_jax(self, array: Any) -> jax.Array:
         return jnp.from_dlpack(array)
 
     def from_jax(self, array: jax.Array, like: Any) -> Any:
-        return like.__array_namespace__().from_dlpack(array)
+        return self._from_dlpack(like)(array)
+
+    def _from_dlpack(self, array: Any) -> Any:
+        if hasattr(array, "__array_namespace__"):
+            return array.__array_namespace__().from_dlpack
+        package = sys.modules.get(type(array).__module__.partition(".")[0])
+        return getattr(package, "from_dlpack", None)
 
 
-_BRIDGES: list[ArrayBridge] = [JaxBridge(), NumpyBridge(), TorchBridge(), ArrayApiBridge()]
+_BRIDGES: list[ArrayBridge] = [JaxBridge(), NumpyBridge(), TorchBridge(), DLPackBridge()]
 
 
 def register_bridge(bridge: ArrayBridge) -> None:
@@ -116,9 +125,16 @@ def bridge_of(value: Any, name: str) -> ArrayBridge:
     for bridge in _BRIDGES:
         if bridge.owns(value):
             return bridge
+    hint = ""
+    if hasattr(value, "__dlpack__"):
+        package = type(value).__module__.partition(".")[0]
+        hint = (
+            f": it speaks DLPack, but {package} has no from_dlpack that results could be given back with; "
+            "call openff_diffsystem.interop.arrays.register_bridge"
+        )
     raise UnsupportedInputError(
-        f"{name} must be an array of NumPy, JAX, PyTorch or another framework of the array API, in MD units, "
-        f"got {type(value).__name__}"
+        f"{name} must be an array of NumPy, JAX, PyTorch or another framework of the array API or DLPack, in MD units, "
+        f"got {type(value).__name__}{hint}"
     )
 
 
