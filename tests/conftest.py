@@ -16,6 +16,13 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Each compiled program holds memory maps, and Linux allows a process 65,530 of them: XLA aborts beyond."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def canary():
     """A wrong-result bug of jax on CPU (jax issue 39103): a product and a reduction over 16,385 rows."""
