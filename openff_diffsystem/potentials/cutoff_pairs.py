@@ -18,6 +18,7 @@ from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
 from openff_diffsystem.potentials.ewald_series import erf_over_r, screened_dispersion
 from openff_diffsystem.potentials.pairs import CLOSEST
+from openff_diffsystem.potentials.summation import inner
 from openff_diffsystem.potentials.symmetric import energy_of
 from openff_diffsystem.units import COULOMB
 
@@ -209,11 +210,11 @@ def _sweep(
     place = jnp.zeros(n + 1, jnp.int32).at[blocks.ravel()].set(jnp.arange(blocks.size, dtype=jnp.int32))[:n]
     gradient = sums[:-1].swapaxes(1, 2).reshape(-1, width)[place]
     # a pair is met twice; so is its share of the energy
-    energy = 0.5 * (jnp.vdot(particles.charges, gradient[:, 3]) + jnp.vdot(particles.root_epsilons, gradient[:, 4]))
+    energy = 0.5 * (inner(particles.charges, gradient[:, 3]) + inner(particles.root_epsilons, gradient[:, 4]))
     dispersion = jnp.zeros_like(particles.dispersion)
     if scheme.dispersion_mesh is not None:
         dispersion = gradient[:, 6]
-        energy += 0.5 * jnp.vdot(particles.dispersion, dispersion)
+        energy += 0.5 * inner(particles.dispersion, dispersion)
     # the image of a neighbour moves with the box: half of minus the force on the block, times the translation
     return energy, Particles(gradient[:, :3], gradient[:, 3], gradient[:, 4], gradient[:, 5], dispersion, -0.5 * virial)
 

@@ -11,8 +11,9 @@ from functools import lru_cache
 from math import comb
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from openff_diffsystem.potentials.summation import inner
 
 
 def long_range_correction(
@@ -40,9 +41,9 @@ def long_range_correction(
 
 def _pair_sum(root_epsilons: jax.Array, sizes: jax.Array, power: int) -> jax.Array:
     """Sum over pairs i <= j of sqrt(epsilon_i epsilon_j) (sizes_i + sizes_j)^power."""
-    moments = [jnp.vdot(root_epsilons, sizes**k) for k in range(power + 1)]
+    moments = [inner(root_epsilons, sizes**k) for k in range(power + 1)]
     everyone = sum(comb(power, k) * moments[k] * moments[power - k] for k in range(power + 1))
-    itself = jnp.vdot(root_epsilons**2, (2.0 * sizes) ** power)
+    itself = inner(root_epsilons**2, (2.0 * sizes) ** power)
     return 0.5 * (everyone + itself)
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.potentials.pme import mesh_sum
+from openff_diffsystem.potentials.summation import inner
 
 _SERIES = [0.5 * (-1.0) ** k / (math.factorial(k) * (k + 3)) for k in range(18)]
 """Powers of u of (1 - exp(-u) (1 + u + u^2/2)) / u^3; 18 are exact to rounding for u < 1."""
@@ -55,7 +56,7 @@ def reciprocal_dispersion(
     volume = jnp.abs(jnp.linalg.det(box_vectors))
     total = mesh_sum(positions, coefficients, box_vectors, mesh, kernel)
     prefactor = -np.pi * math.sqrt(np.pi) / (6.0 * volume)
-    return prefactor * total + alpha**6 / 12.0 * jnp.vdot(coefficients, coefficients)
+    return prefactor * total + alpha**6 / 12.0 * inner(coefficients, coefficients)
 
 
 def screened_dispersion(r2: jax.Array, alpha: float) -> jax.Array:

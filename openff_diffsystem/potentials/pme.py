@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from openff_diffsystem.potentials.summation import inner
 from openff_diffsystem.units import COULOMB
 
 ORDER = 5
@@ -87,7 +88,7 @@ def mesh_sum(
 def self_energy(charges: jax.Array, volume: jax.Array, alpha: float) -> jax.Array:
     """Energy of each charge with its own screening, and of the net charge with the uniform background, e^2/nm."""
     net = jnp.sum(charges)
-    return -alpha / math.sqrt(math.pi) * jnp.vdot(charges, charges) - np.pi / (2.0 * alpha**2) * net**2 / volume
+    return -alpha / math.sqrt(math.pi) * inner(charges, charges) - np.pi / (2.0 * alpha**2) * net**2 / volume
 
 
 def spread(fractional: jax.Array, charges: jax.Array, shape: tuple[int, int, int]) -> jax.Array:

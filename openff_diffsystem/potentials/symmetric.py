@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from openff_diffsystem.potentials.summation import inner
+
 ValueAndGradient = Callable[..., tuple[jax.Array, Any]]
 
 
@@ -62,7 +64,7 @@ def energy_of(value_and_gradient: ValueAndGradient) -> Callable[..., jax.Array]:
 
 
 def _dot(a: tuple, b: tuple) -> jax.Array:
-    return sum((jnp.vdot(x, y) for x, y in zip(a, b, strict=True)), start=jnp.zeros((), a[0].dtype))
+    return sum((inner(x, y) for x, y in zip(a, b, strict=True)), start=jnp.zeros((), a[0].dtype))
 
 
 def _hessian_product(function: Callable, variables: tuple, constants: tuple, direction: tuple) -> tuple:
