@@ -203,10 +203,16 @@ def reaction_field() -> tuple:
     return box, DiffSystem.from_interchange(interchange), interchange.to_openmm()
 
 
+WATERS = ["TIP4P-FB", "OPC, LJ-PME", "reaction field"]
+"""Boxes where all charges are parameters."""
+
+of_waters = pytest.mark.parametrize("water", WATERS, indirect=True, scope="class")
+
+
 class TestDerivatives:
     """Second derivatives and identities, with every treatment of what is far away, and with 1-4 pairs."""
 
-    @pytest.fixture(scope="class", params=["TIP4P-FB", "OPC, LJ-PME", "reaction field", "amide with sites in water"])
+    @pytest.fixture(scope="class", params=[*WATERS, "amide with sites in water"])
     @staticmethod
     def water(request):
         if request.param == "reaction field":
@@ -216,12 +222,11 @@ class TestDerivatives:
             system = box.system()
         return system, system.to_jax_potential(), jnp.asarray(box.positions), system.neighbor_list()
 
+    @of_waters
     def test_charges_scaled(self, water):
         """With Coulomb forces alone the sum of squared forces grows with the fourth power of the charges."""
         system, potential, positions, neighbors = water
         theta = system.force_field_parameters
-        if len(system.molecules) > 1:
-            pytest.skip("charges of the ligand are no parameters")
         no_epsilon = theta.vector.at[numbers(theta, "epsilon", "k", "k1", "k2", "k3")].set(0.0)
         is_charge = jnp.zeros_like(no_epsilon).at[numbers(theta, "charge*")].set(1.0)
 
@@ -232,12 +237,11 @@ class TestDerivatives:
         value, slope = jax.value_and_grad(squared_forces)(1.0)
         assert float(slope) == pytest.approx(4.0 * float(value), rel=1e-10)
 
+    @of_waters
     def test_epsilons_scaled(self, water):
         """Lennard-Jones forces are linear in epsilon, so that their squared sum is quadratic in a common factor."""
         system, potential, positions, neighbors = water
         theta = system.force_field_parameters
-        if len(system.molecules) > 1:
-            pytest.skip("charges of the ligand are no parameters")
         vector = theta.vector.at[numbers(theta, "charge*", "k", "k1", "k2", "k3")].set(0.0)
         is_epsilon = jnp.zeros_like(vector).at[numbers(theta, "epsilon")].set(1.0)
 
@@ -349,19 +353,17 @@ def test_plain_ewald_is_the_limit_of_the_mesh():
     charges = jnp.asarray(np.tile([-0.834, 0.417, 0.417], len(box.positions) // 3))
     alpha = splitting(0.9, 1e-4)
     exact = ewald_reciprocal_energy(jnp.asarray(box.positions), charges, vectors, alpha, 10)
+    self_energy = COULOMB * alpha / np.sqrt(np.pi) * float(charges @ charges)
     errors = []
     for tolerance in (1e-4, 1e-7):
         mesh = mesh_points(box.box_vectors, alpha, tolerance)
         found = reciprocal_energy(jnp.asarray(box.positions), charges, vectors, alpha, mesh)
-        errors.append(abs(float(found / exact) - 1.0))
+        errors.append(abs(float(found - exact)) / abs(float(exact) - self_energy))
     assert errors[0] < 1e-5 and errors[1] < 1e-8
 
 
 def test_single_precision():
-    """Within 2e-6 of the self-energy of the charges, the largest part of the sum; forces within 1e-3 of their rms.
-
-    Optimised code stays within 1e-6; as these tests compile, sums are taken in another order.
-    """
+    """Within 1e-6 of the self-energy of the charges, the largest part of the sum; forces within 1e-3 of their rms."""
     box = boxes.ligand()
     system = box.system()
     theta = system.force_field_parameters.vector
@@ -379,33 +381,39 @@ def test_single_precision():
     assert found.dtype == jnp.float32 and low.dtype == jnp.float32
     charges = np.asarray(system.parameterize()["Electrostatics"])
     self_energy = COULOMB * neighbors.scheme.alpha / np.sqrt(np.pi) * np.sum(charges**2)
-    assert abs(float(found) - float(expected)) < 2e-6 * self_energy
+    assert abs(float(found) - float(expected)) < 1e-6 * self_energy
     rms = float(jnp.sqrt(jnp.mean(gradient**2)))
     assert float(jnp.abs(low - gradient).max()) < 1e-3 * rms
 
 
 @pytest.mark.slow
 def test_single_precision_of_a_large_box():
-    """15,000 atoms: the energy within 5e-7 of the self-energy of the charges, forces within 1e-4 of their rms.
+    """15,000 atoms: the energy within 1e-7 of the self-energy of the charges, forces within 1e-4 of their rms.
 
-    A sum of equal charges one by one is wrong by 1e-4.
+    A sum of equal charges one by one is wrong by 1e-4. Energies are of molecules off their lattice, where oxygens have
+    a few distances only, whose rounding errors would all be alike; forces of those on it, where no pair is so close to
+    the cutoff that rounding takes it across.
     """
     box = boxes.water("tip3p.offxml", 5.29)
     system = box.system()
-    neighbors = system.neighbor_list()
+    theta, vectors = system.force_field_parameters.vector, jnp.asarray(system.box_vectors)
     evaluate = jax.jit(jax.value_and_grad(system.to_jax_potential(), argnums=(0, 1)))
-    arguments = (jnp.asarray(box.positions), system.force_field_parameters.vector, jnp.asarray(system.box_vectors))
-    expected, gradients = evaluate(*arguments, neighbors)
-    found, low = evaluate(
-        *jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == jnp.float64 else a, (*arguments, neighbors))
-    )
+
+    def both(positions: np.ndarray) -> tuple:
+        arguments = (jnp.asarray(positions), theta, vectors, system.neighbor_list(positions))
+        single = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == jnp.float64 else a, arguments)
+        return evaluate(*arguments), evaluate(*single)
+
+    shifts = np.random.default_rng(0).normal(0.0, 0.002, (len(box.positions) // 3, 1, 3))
+    (expected, _), (found, _) = both(box.positions + np.repeat(shifts, 3, axis=1).reshape(-1, 3))
+    (_, gradients), (_, low) = both(box.positions)
     charges = np.asarray(system.parameterize()["Electrostatics"])
-    self_energy = COULOMB * neighbors.scheme.alpha / np.sqrt(np.pi) * np.sum(charges**2)
+    self_energy = COULOMB * system.neighbor_list().scheme.alpha / np.sqrt(np.pi) * np.sum(charges**2)
     deviation = abs(float(found) - float(expected)) / self_energy
     forces = float(jnp.abs(low[0] - gradients[0]).max() / jnp.sqrt(jnp.mean(gradients[0] ** 2)))
-    theta = float(jnp.abs(low[1] - gradients[1]).max() / jnp.abs(gradients[1]).max())
-    print(f"{system.n_particles} particles, single precision: {deviation:.1e}, forces {forces:.1e}, theta {theta:.1e}")
-    assert deviation < 5e-7 and forces < 1e-4 and theta < 1e-4
+    slopes = float(jnp.abs(low[1] - gradients[1]).max() / jnp.abs(gradients[1]).max())
+    print(f"{system.n_particles} particles, single precision: {deviation:.1e}, forces {forces:.1e}, theta {slopes:.1e}")
+    assert deviation < 1e-7 and forces < 1e-4 and slopes < 1e-4
 
 
 def test_theta_goes_back_to_offxml_and_gives_the_same_energy():

@@ -16,7 +16,7 @@ import numpy as np
 
 from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
-from openff_diffsystem.potentials.ewald_series import erf_over_r, screened_dispersion
+from openff_diffsystem.potentials.ewald_series import erf_over_r_series, screened_dispersion_series
 from openff_diffsystem.potentials.pairs import CLOSEST
 from openff_diffsystem.potentials.summation import inner
 from openff_diffsystem.potentials.symmetric import energy_of
@@ -106,11 +106,15 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
         coulomb = inverse + k * r2 - 3.0 * epsilon / (2.0 * epsilon + 1.0) / scheme.cutoff
         slope = -0.5 * inverse * inverse2 + k
     else:
-        long_range, long_range_slope = _polynomial(
-            r2 * (2.0 / cutoff2) - 1.0, erf_over_r(scheme.alpha, scheme.cutoff, _tolerance(r2.dtype))
-        )
+        # as the precision of r2 has it: what a constant loses by rounding is the same for all pairs and adds up
+        scale = float(np.asarray(2.0 / cutoff2, r2.dtype))
+        series = erf_over_r_series(scheme.alpha, math.sqrt(2.0 / scale), _tolerance(r2.dtype))
+        x = r2 * scale - 1.0
+        long_range, long_range_slope = _polynomial(x, series)
         coulomb = inverse - long_range
-        slope = -0.5 * inverse * inverse2 - long_range_slope * (2.0 / cutoff2)
+        if r2.dtype == jnp.float32:
+            coulomb -= _polynomial(x, tuple(c - float(np.float32(c)) for c in series[:4]))[0]
+        slope = -0.5 * inverse * inverse2 - long_range_slope * scale
     # powers of sigma are never divided by it: it may be zero
     x = sigma * inverse
     x5 = jnp.where(inside, (x * x) ** 2 * x, 0.0)
@@ -136,7 +140,7 @@ def _on_mesh(
     x = sigma / scheme.cutoff
     x5 = jnp.where(inside, (x * x) ** 2 * x, 0.0)
     x6 = x5 * x
-    coefficients = screened_dispersion(scheme.alpha, scheme.cutoff, _tolerance(r2.dtype))
+    coefficients = screened_dispersion_series(scheme.alpha, scheme.cutoff, _tolerance(r2.dtype))
     on_mesh, slope = _polynomial(r2 * (2.0 / cutoff2) - 1.0, coefficients)
     return terms._replace(
         lennard_jones=terms.lennard_jones - 4.0 * x6 * (x6 - 1.0),
@@ -231,8 +235,9 @@ def _rows(
     dx, dy, dz = (theirs[k] + shift[:, None, k, None] - mine[k] for k in range(3))
     terms = pair_terms(dx * dx + dy * dy + dz * dz, mine[5] + theirs[5], listed, scheme)
     epsilon = mine[4] * theirs[4]
-    potential = COULOMB * theirs[3] * terms.coulomb
-    force = 2.0 * COULOMB * mine[3] * theirs[3] * terms.coulomb_slope + epsilon * terms.force
+    # charges are multiplied by nothing before they are added up: rounding would charge neutral molecules
+    potential = theirs[3] * terms.coulomb
+    force = 2.0 * COULOMB * (mine[3] * theirs[3] * terms.coulomb_slope) + epsilon * terms.force
     size_slope = epsilon * terms.size_slope
     if terms.dispersion_slope is not None:
         force += 2.0 * mine[6] * theirs[6] * terms.dispersion_slope
@@ -240,7 +245,7 @@ def _rows(
     xy = jnp.sum(jax.lax.complex(force * dx, force * dy), axis=1)
     zq = jnp.sum(jax.lax.complex(force * dz, potential), axis=1)
     lj = jnp.sum(jax.lax.complex(theirs[4] * terms.lennard_jones, size_slope), axis=1)
-    sums = [-xy.real, -xy.imag, -zq.real, zq.imag, lj.real, lj.imag]
+    sums = [-xy.real, -xy.imag, -zq.real, COULOMB * zq.imag, lj.real, lj.imag]
     if terms.dispersion is not None:
         sums.append(jnp.sum(theirs[6] * terms.dispersion, axis=1))
     return jnp.stack(sums, axis=1)

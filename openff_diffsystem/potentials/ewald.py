@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.potentials.pme import self_energy
+from openff_diffsystem.potentials.pme import background_energy
 from openff_diffsystem.units import COULOMB
 
 
 def ewald_reciprocal_energy(
     positions: jax.Array, charges: jax.Array, box_vectors: jax.Array, alpha: float, n_max: int
 ) -> jax.Array:
-    """Reciprocal-space energy by direct summation, the self-energy and the neutralising background included, kJ/mol.
+    """Reciprocal-space energy by direct summation, the neutralising background included, the self-energy not, kJ/mol.
 
     Essmann et al., J. Chem. Phys. 103, 8577 (1995), equation (2.5).
 
@@ -44,4 +44,4 @@ def ewald_reciprocal_energy(
         return total + jnp.exp(-((np.pi / alpha) ** 2) * square) / square * structure, None
 
     total, _ = jax.lax.scan(plane, jnp.zeros((), positions.dtype), jnp.asarray(n, positions.dtype))
-    return COULOMB * (total / (np.pi * volume) + self_energy(charges, volume, alpha))
+    return COULOMB * (total / (np.pi * volume) + background_energy(charges, volume, alpha))

@@ -17,7 +17,7 @@ _MAX_DEGREE = 48
 
 
 @lru_cache
-def erf_over_r(alpha: float, cutoff: float, tolerance: float) -> tuple[float, ...]:
+def erf_over_r_series(alpha: float, cutoff: float, tolerance: float) -> tuple[float, ...]:
     """Coefficients of erf(alpha r) / r in powers of ``2 r^2 / cutoff^2 - 1``, constant first.
 
     Parameters
@@ -43,8 +43,8 @@ def erf_over_r(alpha: float, cutoff: float, tolerance: float) -> tuple[float, ..
 
 
 @lru_cache
-def screened_dispersion(alpha: float, cutoff: float, tolerance: float) -> tuple[float, ...]:
-    """Coefficients of (1 - exp(-u) (1 + u + u^2/2)) / r^6, u = (alpha r)^2, as :func:`erf_over_r` gives its own.
+def screened_dispersion_series(alpha: float, cutoff: float, tolerance: float) -> tuple[float, ...]:
+    """Coefficients of (1 - exp(-u) (1 + u + u^2/2)) / r^6, u = (alpha r)^2, as :func:`erf_over_r_series` gives its own.
 
     Essmann et al., J. Chem. Phys. 103, 8577 (1995), equation (5.2). The tolerance is relative to 1/cutoff^6, the
     coefficients are in 1/nm^6.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,9 +20,8 @@ from openff_diffsystem.potentials.dispersion_pme import (
 )
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies
-from openff_diffsystem.potentials.pme import reciprocal_energy
+from openff_diffsystem.potentials.pme import held_energy, reciprocal_energy
 from openff_diffsystem.system_parameters import SystemParameters
-from openff_diffsystem.units import COULOMB
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["local", "not_screened"], meta_fields=[])
@@ -164,16 +162,8 @@ def _long_range_electrostatics(
     if alpha is None or mesh is None:
         return jnp.zeros((), particles.charges.dtype)
     energy = reciprocal_energy(particles.positions, particles.charges, particles.box_vectors, alpha, mesh)
-    return energy - _screening(interactions.not_screened, particles, neighbors, alpha)
-
-
-def _screening(pairs: jax.Array, particles: Particles, neighbors: NeighborList, alpha: float) -> jax.Array:
-    """What reciprocal space holds of pairs that do not interact, kJ/mol."""
-    r2 = _squared_distances(pairs, particles, neighbors)
-    apart = r2 > 0
-    r = jnp.sqrt(jnp.where(apart, r2, 1.0))
-    potential = jnp.where(apart, jax.lax.erf(alpha * r) / r, 2.0 * alpha / math.sqrt(math.pi))
-    return COULOMB * jnp.sum(particles.charges[pairs[:, 0]] * particles.charges[pairs[:, 1]] * potential)
+    pairs = interactions.not_screened
+    return energy - held_energy(particles.charges, pairs, _squared_distances(pairs, particles, neighbors), alpha)
 
 
 def _squared_distances(pairs: jax.Array, particles: Particles, neighbors: NeighborList) -> jax.Array:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.potentials.summation import inner
+from openff_diffsystem.potentials.summation import inner, total
 from openff_diffsystem.units import COULOMB
 
 ORDER = 5
@@ -23,7 +23,7 @@ ORDER = 5
 def reciprocal_energy(
     positions: jax.Array, charges: jax.Array, box_vectors: jax.Array, alpha: float, mesh: tuple[int, int, int]
 ) -> jax.Array:
-    """Reciprocal-space energy, the self-energy and the neutralising background included, kJ/mol.
+    """Reciprocal-space energy, the neutralising background included, the self-energy not, kJ/mol.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def reciprocal_energy(
 
     volume = jnp.abs(jnp.linalg.det(box_vectors))
     total = mesh_sum(positions, charges, box_vectors, mesh, kernel) / (2.0 * np.pi * volume)
-    return COULOMB * (total + self_energy(charges, volume, alpha))
+    return COULOMB * (total + background_energy(charges, volume, alpha))
 
 
 def mesh_sum(
@@ -82,13 +82,39 @@ def mesh_sum(
     twice = np.where((m3 == 0) | (2 * m3 == n3), 1.0, 2.0)
     factor = kernel(m[0] * m[0] + m[1] * m[1] + m[2] * m[2])
     factor *= b1[:, None, None] * b2[None, :, None] * (b3[: len(m3)] * jnp.asarray(twice, dtype))
-    return jnp.sum(factor * (structure.real**2 + structure.imag**2))
+    return total(factor * (structure.real**2 + structure.imag**2))
 
 
-def self_energy(charges: jax.Array, volume: jax.Array, alpha: float) -> jax.Array:
-    """Energy of each charge with its own screening, and of the net charge with the uniform background, e^2/nm."""
-    net = jnp.sum(charges)
-    return -alpha / math.sqrt(math.pi) * inner(charges, charges) - np.pi / (2.0 * alpha**2) * net**2 / volume
+def background_energy(charges: jax.Array, volume: jax.Array, alpha: float) -> jax.Array:
+    """Energy of the net charge with the uniform background that neutralises it, e^2/nm."""
+    return -np.pi / (2.0 * alpha**2) * jnp.sum(charges) ** 2 / volume
+
+
+def held_energy(charges: jax.Array, pairs: jax.Array, r2: jax.Array, alpha: float) -> jax.Array:
+    """What reciprocal space holds of each charge with itself and of pairs that do not interact, (2.4), kJ/mol.
+
+    Both are thousands of times the energy of the system and nearly cancel in a molecule that is neutral, so they are
+    added up by particles.
+
+    Parameters
+    ----------
+    charges
+        ``(n_particles,)``, e.
+    pairs
+        ``(n_pairs, 2)``, particles that are left out of the sum over pairs.
+    r2
+        ``(n_pairs,)``, their squared distances, nm2; zero is allowed.
+    alpha
+        Splitting parameter, 1/nm. Static.
+    """
+    apart = r2 > 0
+    r = jnp.sqrt(jnp.where(apart, r2, 1.0))
+    itself = alpha / math.sqrt(math.pi)
+    potential = jnp.where(apart, 0.5 * jax.lax.erf(alpha * r) / r, itself)
+    a, b = pairs.T
+    held = itself * charges
+    held = held.at[a].add(charges[b] * potential).at[b].add(charges[a] * potential)
+    return COULOMB * inner(charges, held)
 
 
 def spread(fractional: jax.Array, charges: jax.Array, shape: tuple[int, int, int]) -> jax.Array:

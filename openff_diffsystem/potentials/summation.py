@@ -1,4 +1,4 @@
-"""Sums over many particles that stay accurate in single precision."""
+"""Sums over many numbers that stay accurate in single precision."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ import jax.numpy as jnp
 
 
 def inner(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Inner product of two arrays of one shape, a scalar.
+    """Inner product of two vectors, a scalar.
 
-    XLA adds up a reduction as a tree, but a dot product one by one: over 15,000 equal charges in single precision
-    that is wrong in the fourth digit.
+    XLA adds up the elements of a vector as a tree, but a dot product one by one: over 15,000 equal charges in single
+    precision that is wrong in the fourth digit.
     """
     return jnp.sum(a * b)
+
+
+def total(grid: jax.Array) -> jax.Array:
+    """Sum of all elements of an array of several axes, a scalar.
+
+    XLA would add up those of all axes one by one; axes that are kept apart give as many partial sums.
+    """
+    while grid.ndim > 1:
+        grid = jax.lax.optimization_barrier(jnp.sum(grid, axis=-1))
+    return jnp.sum(grid)
