@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ import numpy as np
 from openff_diffsystem import compiled
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.compiled import Model
-from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
+from openff_diffsystem.configuration import as_box_vectors, as_positions
+from openff_diffsystem.construction import from_interchange, from_smirnoff
 from openff_diffsystem.cutoffs import EngineOptions, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
 from openff_diffsystem.forms import Form, required_forms
@@ -23,22 +24,19 @@ from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.interop.interchange import to_interchange
 from openff_diffsystem.interop.openmm import to_openmm, update_openmm
-from openff_diffsystem.layout import ParameterLayout, handlers_of
+from openff_diffsystem.interop.vjp import energy_vjp, vjp
+from openff_diffsystem.layout import ParameterLayout
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
 from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters, as_vector
 from openff_diffsystem.potential import Potential
 from openff_diffsystem.processes import note_use_of_jax, require_own_process
 from openff_diffsystem.section_assignment import SectionAssignment
-from openff_diffsystem.static import StaticArray
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
-from openff_diffsystem.units import nanometers
 
 if TYPE_CHECKING:
     from openff_diffsystem.batch import SystemBatch
-    from openff_diffsystem.chemistry.build import Assembled
     from openff_diffsystem.chemistry.origin import Origin
     from openff_diffsystem.interop.torch import TorchPotential
-    from openff_diffsystem.interop.vjp import EnergyGradients
 
 
 @dataclass(eq=False)
@@ -103,105 +101,8 @@ class DiffSystem:
     def __post_init__(self) -> None:
         note_use_of_jax()
 
-    @classmethod
-    def from_smirnoff(
-        cls,
-        force_field: Any,
-        topology: Any,
-        box: Any = None,
-        positions: Any = None,
-        charge_from_molecules: Sequence[Any] | None = None,
-        partial_bond_orders_from_molecules: Sequence[Any] | None = None,
-        allow_nonintegral_charges: bool = False,
-    ) -> DiffSystem:
-        """Assign the parameters of a force field to a topology.
-
-        Chemistry is done once per unique molecule; copies cost array filling. The arguments are those of
-        ``Interchange.from_smirnoff``.
-
-        Parameters
-        ----------
-        force_field
-            ``ForceField``, swapped or stock.
-        topology
-            ``Topology``, ``Molecule`` or list of ``Molecule``.
-        box
-            Box vectors, ``(3, 3)``, a ``Quantity`` or nm; by default those of the topology.
-        positions
-            ``(n_atoms, 3)``, a ``Quantity`` or nm; by default the first conformer of each molecule, if all have one.
-        charge_from_molecules
-            Molecules whose partial charges are taken for isomorphic molecules of the topology.
-        partial_bond_orders_from_molecules
-            Likewise for fractional bond orders.
-        allow_nonintegral_charges
-            Accept molecules whose charges do not add up to their formal charge within 0.01 e.
-
-        Raises
-        ------
-        UnsupportedForceFieldError
-            If the force field holds something that cannot be represented.
-        UnassignedParameterError, ChargeAssignmentError
-            If a term or an atom gets no parameter; the message names the atoms.
-        """
-        from openff_diffsystem.chemistry.build import Options, assemble
-        from openff_diffsystem.chemistry.copies import masses_of_species
-        from openff_diffsystem.chemistry.methods import methods_of_handlers
-        from openff_diffsystem.chemistry.origin import SmirnoffOrigin
-
-        theta = ForceFieldParameters.from_force_field(force_field)
-        handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
-        assembled = assemble(
-            handlers,
-            theta.layout,
-            np.asarray(theta.vector, dtype=float),
-            topology,
-            Options(charge_from_molecules, partial_bond_orders_from_molecules, allow_nonintegral_charges),
-        )
-        return cls._from_assembled(
-            theta,
-            assembled,
-            box=getattr(topology, "box_vectors", None) if box is None else box,
-            positions=_first_conformers(topology) if positions is None else positions,
-            methods=methods_of_handlers(handlers),
-            molecules=tuple((s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species),
-            masses=masses_of_species(assembled.species, assembled.n_atoms),
-            origin=SmirnoffOrigin(force_field, topology, partial_bond_orders_from_molecules),
-        )
-
-    @classmethod
-    def from_interchange(cls, interchange: Any, force_field: Any = None) -> DiffSystem:
-        """Take over the assignments of a ready ``Interchange``; no chemistry is done again.
-
-        Parameters
-        ----------
-        interchange
-            An ``Interchange`` made with ``Interchange.from_smirnoff``.
-        force_field
-            The ``ForceField`` it was made with. With it, theta is all of that force field and can be written back
-            to it; without it, theta holds the parameters that the Interchange uses, one row per SMIRKS.
-
-        Raises
-        ------
-        UnsupportedForceFieldError
-            If the Interchange holds something that cannot be represented.
-        ParameterMismatchError
-            If the force field lacks a parameter that the Interchange uses.
-        """
-        from openff_diffsystem.chemistry.from_interchange import assemble_interchange
-        from openff_diffsystem.chemistry.methods import methods_of_interchange
-        from openff_diffsystem.chemistry.origin import InterchangeOrigin
-
-        layout, values, assembled = assemble_interchange(interchange, force_field)
-        return cls._from_assembled(
-            ForceFieldParameters(jnp.asarray(values), layout),
-            assembled,
-            box=interchange.box,
-            positions=interchange.positions,
-            methods=methods_of_interchange(interchange),
-            molecules=tuple((m.to_smiles(mapped=True), 1) for m in interchange.topology.molecules),
-            masses=np.array([atom.mass.m_as("dalton") for atom in interchange.topology.atoms]),
-            origin=InterchangeOrigin(interchange),
-        )
+    from_smirnoff = classmethod(from_smirnoff)
+    from_interchange = classmethod(from_interchange)
 
     @classmethod
     def from_openmm(
@@ -243,42 +144,6 @@ class DiffSystem:
 
         return from_openmm(cls, openmm_system, topology, positions=positions, tie_equal=tie_equal)
 
-    @classmethod
-    def _from_assembled(
-        cls,
-        theta: ForceFieldParameters,
-        assembled: Assembled,
-        box: Any,
-        positions: Any,
-        methods: dict[str, dict[str, str]],
-        molecules: tuple,
-        masses: np.ndarray,
-        origin: Origin,
-    ) -> DiffSystem:
-        order = assembled.particle_order
-        layout = SystemLayout(
-            {tag: SectionBlocks(*blocks) for tag, blocks in assembled.blocks.items()},
-            assembled.settings,
-            None if np.array_equal(order, np.arange(len(order))) else StaticArray(order.astype(np.int32)),
-        )
-        return cls(
-            force_field_parameters=theta,
-            assignment_map=assembled.assignment,
-            system_layout=layout,
-            term_indices=assembled.indices,
-            term_static=assembled.static,
-            excluded_pairs=assembled.excluded,
-            pairs_14=assembled.scaled_14,
-            n_atoms=assembled.n_atoms,
-            n_particles=assembled.n_particles,
-            positions=nanometers(positions, "positions", (assembled.n_atoms, 3)),
-            box_vectors=host_box_vectors(box),
-            methods=methods,
-            molecules=molecules,
-            masses=masses,
-            origin=origin,
-        )
-
     @property
     def parameter_layout(self) -> ParameterLayout:
         """Which number of theta stands where."""
@@ -315,80 +180,6 @@ class DiffSystem:
             return given
         require_own_process()
         return SystemParameters(compiled.apply_assignment(self._assignment_arrays, given), self.system_layout)
-
-    def vjp(self, theta: Any = None, *, unique: bool = False) -> tuple[dict[str, Any], Callable[[Any], Any]]:
-        """System parameters and their pullback, for arrays of any framework.
-
-        Parameters
-        ----------
-        theta
-            As for :meth:`parameterize`, where arrays may be of NumPy, JAX, PyTorch, or any framework that speaks
-            DLPack. Its precision is that of the results.
-        unique
-            Return one copy of each unique molecule, as ``SystemParameters.unique`` does and as ``parameters=`` of
-            :meth:`energy_vjp` takes it, instead of all terms.
-
-        Returns
-        -------
-        values
-            By section, ``(n_terms, n_columns)``, MD units, in the order of :meth:`indices`, in the framework of theta.
-            Numbers that hold for a whole section (``scale14``) are not among them.
-        pullback
-            ``pullback({"Bonds": dL_dvalues, ...})`` returns dL/dtheta, like theta. A section left out counts as zero.
-
-        Raises
-        ------
-        ParameterMismatchError
-            If theta belongs to another force field or has the wrong shape.
-        PrecisionError
-            If theta is in double precision and jax is set to single.
-        """
-        from openff_diffsystem.interop.vjp import parameters_vjp
-
-        return parameters_vjp(self, theta, unique)
-
-    def energy_vjp(
-        self,
-        positions: Any = None,
-        theta: Any = None,
-        box_vectors: Any = None,
-        neighbors: NeighborList | None = None,
-        *,
-        parameters: Mapping[str, Any] | None = None,
-        chunk_size: int = 16,
-        add_constrained_forces: bool = False,
-    ) -> tuple[Any, Callable[..., EnergyGradients]]:
-        """The energy and its pullback, for arrays of any framework.
-
-        Memory is shared with the caller's framework where both sides can. Results of NumPy cannot be written to.
-
-        Parameters
-        ----------
-        positions, theta, box_vectors, neighbors, chunk_size, add_constrained_forces
-            As for :meth:`to_jax_potential`; arrays may be of NumPy, JAX, PyTorch, or any framework that speaks DLPack,
-            float32 or float64. What is left out is the system's own.
-        parameters
-            Values that replace those of some sections, in the shapes of ``SystemParameters.unique``:
-            ``{"Electrostatics": charges}`` or ``{"Bonds": {"k": k}}``.
-
-        Returns
-        -------
-        energy
-            kJ/mol, a scalar, or ``(n_conformers,)``, in the framework of the positions.
-        pullback
-            ``pullback(dL_dU=1)`` returns :class:`~openff_diffsystem.interop.vjp.EnergyGradients`.
-
-        Raises
-        ------
-        PrecisionError
-            If an array is in double precision and jax is set to single.
-        PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
-            If an argument does not fit this system.
-        """
-        from openff_diffsystem.interop.vjp import energy_vjp
-
-        potential = Potential(self, chunk_size, add_constrained_forces)
-        return energy_vjp(self, potential, positions, theta, box_vectors, neighbors, parameters)
 
     def assignment(self, section: str) -> SectionAssignment:
         """The assignment of one section: indices, weights and, on request, the parameter matrix."""
@@ -554,6 +345,8 @@ class DiffSystem:
         potential = Potential(self, 1, add_constrained_forces)
         return potential.by_section(self._own(positions), self.as_theta(theta), box_vectors, neighbors)
 
+    vjp = vjp
+    energy_vjp = energy_vjp
     evaluate_frames = evaluate_frames
     to_openmm = to_openmm
     update_openmm = update_openmm
@@ -672,11 +465,3 @@ class DiffSystem:
     def __repr__(self) -> str:
         molecules = f"{sum(copies for _, copies in self.molecules)} molecules, " if self.molecules else ""
         return f"DiffSystem({molecules}{self.n_particles} particles, {self.system_layout!r})"
-
-
-def _first_conformers(topology: Any) -> np.ndarray | None:
-    molecules = getattr(topology, "molecules", topology if isinstance(topology, list | tuple) else [topology])
-    conformers = [m.conformers for m in molecules]
-    if not all(conformers):
-        return None
-    return np.concatenate([c[0].m_as("nanometer") for c in conformers])

@@ -35,6 +35,9 @@ PERIODIC = _ALWAYS | {
 """What is covered in a box. OpenMM has no Coulomb interaction that is just cut off either."""
 
 _INTERCHANGE_NAMES = {"combining_rules": "mixing_rule"}
+_IMPLIED = {("vdW", "potential"): "Lennard-Jones-12-6"}
+"""What collections of openff-interchange do not say because they know one potential."""
+
 _INTERCHANGE_WORDS = {"pme": "Ewald3D", "lorentz-berthelot": "Lorentz-Berthelot"}
 
 
@@ -48,7 +51,7 @@ def methods_of_handlers(handlers: Mapping[str, Any]) -> Methods:
 
 
 def methods_of_interchange(interchange: Any) -> Methods:
-    """The choices of the collections of an Interchange. Its vdW collection knows one potential, 12-6."""
+    """The choices of the collections of an Interchange."""
     methods: Methods = {}
     for section, names in _ATTRIBUTES.items():
         if section not in interchange.collections:
@@ -56,7 +59,7 @@ def methods_of_interchange(interchange: Any) -> Methods:
         collection = interchange.collections[section]
         methods[section] = {}
         for name in names:
-            value = getattr(collection, _INTERCHANGE_NAMES.get(name, name), "Lennard-Jones-12-6")
+            value = _IMPLIED.get((section, name)) or getattr(collection, _INTERCHANGE_NAMES.get(name, name))
             methods[section][name] = _word(_INTERCHANGE_WORDS.get(value, value))
     return methods
 

@@ -16,6 +16,7 @@ from openff_diffsystem.potential import Potential
 from openff_diffsystem.processes import require_own_process
 
 if TYPE_CHECKING:
+    from openff_diffsystem.neighbors import NeighborList
     from openff_diffsystem.system import DiffSystem
 
 
@@ -40,8 +41,33 @@ class EnergyGradients(NamedTuple):
     parameters: Any
 
 
-def parameters_vjp(system: DiffSystem, theta: Any, unique: bool) -> tuple[dict[str, Any], Callable[[Any], Any]]:
-    """See ``DiffSystem.vjp``."""
+def vjp(system: DiffSystem, theta: Any = None, *, unique: bool = False) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """System parameters and their pullback, for arrays of any framework.
+
+    Parameters
+    ----------
+    theta
+        As for :meth:`DiffSystem.parameterize`, where arrays may be of NumPy, JAX, PyTorch, or any framework that speaks
+        DLPack. Its precision is that of the results.
+    unique
+        Return one copy of each unique molecule, as ``SystemParameters.unique`` does and as ``parameters=`` of
+        :meth:`DiffSystem.energy_vjp` takes it, instead of all terms.
+
+    Returns
+    -------
+    values
+        By section, ``(n_terms, n_columns)``, MD units, in the order of :meth:`DiffSystem.indices`, in the framework of
+        theta. Numbers that hold for a whole section (``scale14``) are not among them.
+    pullback
+        ``pullback({"Bonds": dL_dvalues, ...})`` returns dL/dtheta, like theta. A section left out counts as zero.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If theta belongs to another force field or has the wrong shape.
+    PrecisionError
+        If theta is in double precision and jax is set to single.
+    """
     require_own_process()
     theta = checked_theta(system, system.force_field_parameters.vector if theta is None else theta)
     leaves, structure = jax.tree.flatten(theta)
@@ -75,14 +101,43 @@ def parameters_vjp(system: DiffSystem, theta: Any, unique: bool) -> tuple[dict[s
 
 def energy_vjp(
     system: DiffSystem,
-    potential: Potential,
-    positions: Any,
-    theta: Any,
-    box_vectors: Any,
-    neighbors: Any,
-    parameters: Mapping[str, Any] | None,
+    positions: Any = None,
+    theta: Any = None,
+    box_vectors: Any = None,
+    neighbors: NeighborList | None = None,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    chunk_size: int = 16,
+    add_constrained_forces: bool = False,
 ) -> tuple[Any, Callable[..., EnergyGradients]]:
-    """See ``DiffSystem.energy_vjp``."""
+    """The energy and its pullback, for arrays of any framework.
+
+    Memory is shared with the caller's framework where both sides can. Results of NumPy cannot be written to.
+
+    Parameters
+    ----------
+    positions, theta, box_vectors, neighbors, chunk_size, add_constrained_forces
+        As for :meth:`DiffSystem.to_jax_potential`; arrays may be of NumPy, JAX, PyTorch, or any framework that speaks
+        DLPack, float32 or float64. What is left out is the system's own.
+    parameters
+        Values that replace those of some sections, in the shapes of ``SystemParameters.unique``:
+        ``{"Electrostatics": charges}`` or ``{"Bonds": {"k": k}}``.
+
+    Returns
+    -------
+    energy
+        kJ/mol, a scalar, or ``(n_conformers,)``, in the framework of the positions.
+    pullback
+        ``pullback(dL_dU=1)`` returns :class:`EnergyGradients`.
+
+    Raises
+    ------
+    PrecisionError
+        If an array is in double precision and jax is set to single.
+    PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
+        If an argument does not fit this system.
+    """
+    potential = Potential(system, chunk_size, add_constrained_forces)
     call = EnergyCall(potential, complete_inputs(system, positions, theta, box_vectors, parameters), neighbors)
     arrays = call.to_jax()
     constants = call.constants(arrays)
