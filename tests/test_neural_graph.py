@@ -161,6 +161,21 @@ def test_torch_geometric_batches_renumber_terms():
     assert batch.edge_index.shape == (2, 2 * both.n_bonds) and batch.edge_attr.shape[0] == 2 * both.n_bonds
 
 
+def test_dgl_takes_a_batch_apart(monkeypatch):
+    monkeypatch.setenv("DGLBACKEND", "pytorch")  # without it, DGL writes to the home directory when imported
+    dgl = pytest.importorskip("dgl")
+    graphs = [MoleculeGraph.from_molecule(Molecule.from_smiles(smiles)) for smiles in ("CCO", "[Na+]", "CC(=O)N")]
+    parts = dgl.unbatch(MoleculeGraph.concatenate(graphs).to_dgl())
+    for graph, part in zip(graphs, parts, strict=True):
+        alone = graph.to_dgl()
+        np.testing.assert_array_equal(part.ndata["h"], graph.nodes.astype(np.float32))
+        np.testing.assert_array_equal(part.edata["h"], alone.edata["h"])
+        for here, there in zip(part.edges(), alone.edges(), strict=True):
+            np.testing.assert_array_equal(here, there)
+        pairs = set(zip(*(ends.tolist() for ends in alone.edges()), strict=True))
+        assert pairs == {(a, b) for bond in graph.bonds.tolist() for a, b in (bond, bond[::-1])}
+
+
 @pytest.mark.parametrize(
     ("module", "method"),
     [("dgl", "to_dgl"), ("torch_geometric.data", "to_torch_geometric"), ("networkx", "to_networkx")],

@@ -229,7 +229,7 @@ class MoleculeGraph:
         MissingStackError
             If PyTorch Geometric is not installed.
         """
-        data = _optional("torch_geometric.data", "pip install torch_geometric")
+        data = _optional("torch_geometric.data", "pip install openff-diffsystem[graphs]")
         torch = _optional("torch", "pip install openff-diffsystem[torch]")
         arrays = self.to_numpy()
         both = np.concatenate([arrays["bonds"], arrays["bonds"][:, ::-1]]).T
@@ -247,18 +247,25 @@ class MoleculeGraph:
     def to_dgl(self) -> Any:
         """A ``dgl.DGLGraph`` of atoms, each bond both ways, with ``ndata["h"]`` and ``edata["h"]``.
 
+        Several molecules are a batch that ``dgl.unbatch`` takes apart.
+
         Raises
         ------
         MissingStackError
             If DGL is not installed.
         """
-        dgl = _optional("dgl", "see dgl.ai")
+        dgl = _optional("dgl", "pip install openff-diffsystem[graphs]")
         torch = _optional("torch", "pip install openff-diffsystem[torch]")
         arrays = self.to_numpy()
-        a, b = torch.from_numpy(arrays["bonds"].T.astype(np.int64).copy())
-        graph = dgl.graph((torch.cat([a, b]), torch.cat([b, a])), num_nodes=self.n_atoms)
+        a, b = np.concatenate([arrays["bonds"], arrays["bonds"][:, ::-1]]).T.astype(np.int64)
+        of_edge = arrays["molecule"][a]
+        order = np.argsort(of_edge, kind="stable")  # DGL wants the edges of a molecule one after the other
+        graph = dgl.graph((torch.from_numpy(a[order]), torch.from_numpy(b[order])), num_nodes=self.n_atoms)
+        features = np.tile(arrays["bond_features"], (2, 1))[order]
         graph.ndata["h"] = torch.from_numpy(arrays["nodes"]).to(torch.get_default_dtype())
-        graph.edata["h"] = torch.from_numpy(np.tile(arrays["bond_features"], (2, 1))).to(torch.get_default_dtype())
+        graph.edata["h"] = torch.from_numpy(features).to(torch.get_default_dtype())
+        graph.set_batch_num_nodes(torch.from_numpy(np.bincount(arrays["molecule"], minlength=self.n_molecules)))
+        graph.set_batch_num_edges(torch.from_numpy(np.bincount(of_edge, minlength=self.n_molecules)))
         return graph
 
     def __repr__(self) -> str:
