@@ -181,7 +181,7 @@ def test_gromacs_files_have_our_energy(name, tmp_path):
 
 
 def test_lammps_file_has_our_parameters(tmp_path):
-    """Row by row; LAMMPS itself runs in test_lammps. Its units are kcal/mol and angstrom, and its k has no factor of one half."""
+    """Row by row; test_lammps runs it. The units are kcal/mol and angstrom, and k has no factor of one half."""
     system, _, theta, interchange, *_ = exported("unconstrained ligand")
     interchange.to_lammps_datafile(tmp_path / "system.lmp")
     lines = (tmp_path / "system.lmp").read_text().splitlines()

@@ -65,6 +65,31 @@ def test_energy_is_conserved_in_a_box(sage):
     assert wide < BOUND and 3.5 < wide / narrow < 4.5
 
 
+def test_lists_made_anew_on_the_way(sage):
+    """Short lists, renewed in blocks of steps by one compiled program, lead where a list that lasts leads.
+
+    To 1e-9 nm: sums over pairs are taken in other orders, which differ in the last bit.
+    """
+    molecule = with_charges("CCO")
+    system = DiffSystem.from_smirnoff(sage, molecule, box=2.0 * np.eye(3), charge_from_molecules=[molecule])
+    md = to_jax_md(system)
+    start, step = simulate.nve(md.energy_fn, md.shift_fn, dt=5e-4)
+    lasting = system.neighbor_list(skin=0.3)
+    one = start(
+        jax.random.PRNGKey(0), jnp.asarray(system.positions), 300 * BOLTZMANN, mass=md.masses, neighbors=lasting
+    )
+    first = neighbors = system.neighbor_list(skin=0.02)
+    other = one
+    for i in range(40):
+        one = step(one, neighbors=lasting)
+        if i % 4 == 0:
+            neighbors = system.neighbor_list(other.position, skin=0.02, like=neighbors)
+        other = step(other, neighbors=neighbors)
+    assert neighbors.neighbors.shape == first.neighbors.shape
+    assert first.reach_used(other.position, first.reference_box) > first.skin
+    np.testing.assert_allclose(other.position, one.position, rtol=0, atol=1e-9)
+
+
 def test_energy_is_conserved_in_single_precision(ethanol, tmp_path):
     """jax's default, as in the first test: rounding, 6e-8 of about 100 kJ/mol, is far below the fluctuations."""
     ethanol.save(tmp_path / "ethanol.npz")
