@@ -38,7 +38,7 @@ class MorseBondHandler(ParameterHandler):
 class DoubleExponentialHandler(_NonbondedHandler):
     """epsilon (beta exp(alpha) / (alpha - beta) exp(-alpha r / r_min) - the same with alpha and beta exchanged).
 
-    H. Man et al., J. Chem. Inf. Model. 61, 5 (2021).
+    H. Man et al., J. Chem. Inf. Model. 61, 5 (2021). The attributes are those of the handler in smirnoff-plugins.
     """
 
     class DoubleExponentialType(ParameterType):
@@ -49,6 +49,10 @@ class DoubleExponentialHandler(_NonbondedHandler):
     _TAGNAME = "DoubleExponential"
     _INFOTYPE = DoubleExponentialType
     scale14 = ParameterAttribute(default=0.5, converter=float)
+    cutoff = ParameterAttribute(default=0.9 * unit.nanometer, unit=unit.nanometer)
+    switch_width = ParameterAttribute(default=0.1 * unit.nanometer, unit=unit.nanometer)
+    periodic_method = ParameterAttribute(default="cutoff", converter=str)
+    nonperiodic_method = ParameterAttribute(default="no-cutoff", converter=str)
     alpha = ParameterAttribute(default=18.7, converter=float)
     beta = ParameterAttribute(default=3.3, converter=float)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
-from openff_diffsystem.forms import ValenceForm, required_forms
+from openff_diffsystem.forms import PairForm, ValenceForm, required_forms
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
@@ -28,7 +28,10 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
         If the force field has a section that contributes energy and is not covered in vacuum, or one whose form is
         not registered.
     """
-    require(system.methods, ISOLATED)
+    require(
+        system.methods,
+        ISOLATED | {(section, "nonperiodic_method"): ("no-cutoff",) for section in _pair_sections(system)},
+    )
     return _interactions(system, add_constrained_forces, *_all_pairs(system))
 
 
@@ -36,7 +39,28 @@ def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> P
     """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays."""
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
-    return PeriodicInteractions(local, not_interacting(system))
+    classes = {section: _form_classes(system, section) for section in _pair_sections(system)}
+    return PeriodicInteractions(local, not_interacting(system), classes)
+
+
+def _pair_sections(system: DiffSystem) -> list[str]:
+    return [form.section for form in required_forms(system.term_indices) if isinstance(form, PairForm)]
+
+
+def _form_classes(system: DiffSystem, section: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of one particle of each class that has equal parameters whatever theta is, and how many particles it has."""
+    where, assignment = system.system_layout.sections[section], system.assignment_map
+    values = slice(where.start, where.start + where.n_values)
+    shape = (-1, len(where.columns))
+    # values with several sources are taken for unlike all others
+    alone = np.full(where.n_values, -1)
+    further = np.unique(assignment.further_row)
+    further = further[(further >= values.start) & (further < values.stop)] - where.start
+    alone[further] = further
+    identity = [assignment.source[values], assignment.weight[values], assignment.offset[values], alone]
+    keys = np.concatenate([array.reshape(shape) for array in identity], axis=1)
+    _, rows, classes = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return rows.astype(np.int32), np.bincount(classes.ravel(), weights=where.copies)
 
 
 def not_interacting(system: DiffSystem) -> np.ndarray:
