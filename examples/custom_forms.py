@@ -38,7 +38,8 @@ class MorseBondHandler(ParameterHandler):
 class DoubleExponentialHandler(_NonbondedHandler):
     """epsilon (beta exp(alpha) / (alpha - beta) exp(-alpha r / r_min) - the same with alpha and beta exchanged).
 
-    H. Man et al., J. Chem. Inf. Model. 61, 5 (2021). The attributes are those of the handler in smirnoff-plugins.
+    H. Man et al., J. Chem. Inf. Model. 61, 5 (2021). The attributes are those of the handler in smirnoff-plugins:
+    with that package installed, registering the form is all that is left to do.
     """
 
     class DoubleExponentialType(ParameterType):

@@ -152,9 +152,8 @@ HANDLERS = [
 ]
 
 CASES = {
-    "ethanol in water": {},
+    "ethanol in water, triclinic": {"edge": 1.6, "triclinic": True},
     "water, as smirnoff-plugins has it": {"edge": 1.9, "cutoff": 0.9, "solute": ""},
-    "ethanol in water, triclinic": {"edge": 1.7, "triclinic": True},
     "reaction field, no switch": {"switch_width": 0.0, "potential": REACTION_FIELD},
     "switch_width": 0.0,
 }

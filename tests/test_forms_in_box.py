@@ -23,7 +23,7 @@ def test_energy_and_forces(name):
     one = case(name)
     context, bare = (one.in_openmm(one.force_field, correction=on) for on in (True, False))
     neighbors = one.system.neighbor_list()
-    energy, gradient = jax.value_and_grad(one.system.to_jax_potential())(
+    energy, gradient = jax.jit(jax.value_and_grad(one.system.to_jax_potential()))(
         jnp.asarray(one.positions), one.theta, None, neighbors
     )
     tail = energy_of(context) - energy_of(bare)
@@ -35,7 +35,7 @@ def test_energy_and_forces(name):
 
 def test_sections_and_no_correction():
     """The form's section has everything of the form; without the correction nothing is integrated numerically."""
-    one = case("ethanol in water")
+    one = case("ethanol in water, triclinic")
     options = one.system.engine_options._replace(dispersion_correction=False)
     terms = dataclasses.replace(one.system, engine_options=options).energy_terms()
     context = one.in_openmm(one.force_field, correction=False)
