@@ -13,9 +13,7 @@ import pytest
 from openff.toolkit import ForceField
 
 from openff_diffsystem.neighbors import NeighborList
-from tests.form_boxes import Case, case, energy_of, forces_of
-
-SECTION = "DoubleExponential"
+from tests.form_boxes import SECTION, Case, case, energy_of, forces_of, number
 
 
 class Compiled(NamedTuple):
@@ -46,13 +44,6 @@ def changed(one: Case, vector: np.ndarray) -> ForceField:
     theta = copy.deepcopy(one.theta)
     theta.vector = jnp.asarray(vector)
     return theta.to_force_field(one.force_field)
-
-
-def number(one: Case, label: str) -> int:
-    """The position of one number of the form's section in theta."""
-    found = [i for i, name in enumerate(one.theta.labels) if name.startswith(SECTION) and name.endswith(label)]
-    assert len(found) == 1, (label, found)
-    return found[0]
 
 
 NUMBERS = ("d1/r_min", "d3/r_min", "d3/epsilon", "alpha", "beta", "scale14")
