@@ -104,6 +104,10 @@ WATER = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
         <LibraryCharge smirks="[#1:1]-[#8X2H2:2]-[#1:3]" charge1="0.417 * elementary_charge"
             charge2="-0.834 * elementary_charge" charge3="0.417 * elementary_charge"></LibraryCharge>
     </LibraryCharges>
+    <DoubleExponential version="0.3" alpha="18.7" beta="3.3" scale14="0.5">
+        <Atom smirks="[#1:1]-[#8X2H2]" id="d3" r_min="1.0 * angstrom" epsilon="0.001 * kilocalorie_per_mole"></Atom>
+        <Atom smirks="[#8X2H2:1]" id="d4" r_min="3.54 * angstrom" epsilon="0.152 * kilocalorie_per_mole"></Atom>
+    </DoubleExponential>
 </SMIRNOFF>
 """
 
