@@ -44,8 +44,8 @@ class PairEnergy(Protocol):
         Parameters
         ----------
         r2
-            Squared distances, ``(n_pairs, 1)``, nm2; 1 for fillers. In a box also far beyond the cutoff, up to 700
-            times in double and 200 times in single precision, where the energy is integrated.
+            Squared distances, ``(n_pairs, 1)``, nm2; 1 for fillers. In a box also far beyond the cutoff, up to 730
+            times in double and 190 times in single precision, where the energy is integrated.
         a, b
             The columns of both particles, ``(n_pairs, 1)`` each.
         settings

@@ -70,9 +70,9 @@ def pair_energies(
 
     The form sees arrays ``(1, 1)``; callers map this over pairs, so that what two pairs share is not written out.
     """
-    as_columns = lambda side: [value.reshape(1, 1) for value in side]  # noqa: E731
+    mine, theirs = ([value.reshape(1, 1) for value in side] for side in (a, b))
     named = dict(zip(names, settings, strict=True))
-    return form.energy(r2.reshape(1, 1), as_columns(a), as_columns(b), named).reshape(())
+    return form.energy(r2.reshape(1, 1), mine, theirs, named).reshape(())
 
 
 def _sweep(
