@@ -92,7 +92,8 @@ def energy_in_box(
     model: Model, positions: jax.Array, theta: Theta, box_vectors: jax.Array, neighbors: NeighborList
 ) -> jax.Array:
     """Of a periodic system, kJ/mol."""
-    return periodic_energy(model.interactions, positions, model.parameters(theta), box_vectors, neighbors)
+    arguments = (positions, model.parameters(theta), box_vectors, neighbors)
+    return periodic_energy(model.interactions, *arguments, from_theta=not isinstance(theta, SystemParameters))
 
 
 @jax.jit
@@ -100,7 +101,8 @@ def section_energies_in_box(
     model: Model, positions: jax.Array, theta: Theta, box_vectors: jax.Array, neighbors: NeighborList
 ) -> dict[str, jax.Array]:
     """Of a periodic system by section, kJ/mol."""
-    return periodic_term_energies(model.interactions, positions, model.parameters(theta), box_vectors, neighbors)
+    arguments = (positions, model.parameters(theta), box_vectors, neighbors)
+    return periodic_term_energies(model.interactions, *arguments, from_theta=not isinstance(theta, SystemParameters))
 
 
 # compiled as a whole: tracing a derivative anew for every call takes longer than evaluating a small system

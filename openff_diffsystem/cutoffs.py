@@ -116,7 +116,8 @@ def uses_reaction_field(system: DiffSystem) -> bool:
 def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald_tolerance: float) -> CutoffScheme:
     """The scheme that openff-interchange's OpenMM export would choose for a system in a box.
 
-    Cutoff and switch width are fixed with the neighbour list: the energy is no function of them. With vdW by particle
+    Cutoff and switch width are fixed with the neighbour list: the energy is no function of them. A registered pair form
+    takes the place of vdW, with its own cutoff and switch width. With vdW by particle
     mesh, or no vdW at all, the export leaves the cutoff of the force field aside and takes OpenMM's, 1 nm, without
     a switch.
 
@@ -128,30 +129,38 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
     require(system.methods, PERIODIC)
     if "GBSA" in system.system_layout.sections:
         raise UnsupportedForceFieldError("GBSA is an implicit solvent: it is not covered in a periodic system")
+    settings = system.system_layout.settings
+    values = system.parameterize(theta)
+    vdw = "vdW"
     for form in required_forms(system.term_indices):
         if not isinstance(form, PairForm):
             continue
-        raise UnsupportedForceFieldError(f"{form.section} is a custom pair potential: it is not covered in a box")
-    settings = system.system_layout.settings
-    values = system.parameterize(theta)
+        vdw = form.section
+        require(system.methods, {(vdw, "periodic_method"): ("cutoff",)})
+        if (vdw, "cutoff") not in settings:
+            raise UnsupportedForceFieldError(
+                f"{vdw} has no attribute 'cutoff', which tells where its interactions end in a box"
+            )
     cutoffs = {
         section: float(values.setting(section, "cutoff"))
-        for section in ("vdW", "Electrostatics")
+        for section in (vdw, "Electrostatics")
         if (section, "cutoff") in settings
     }
     if not cutoffs:
         raise UnsupportedForceFieldError("the force field has no nonbonded section with a cutoff")
     on_mesh, reaction_field = uses_mesh_for_dispersion(system), uses_reaction_field(system)
     options = system.engine_options
-    cutoff = options.mesh_cutoff if on_mesh else cutoffs.get("vdW", OPENMM_CUTOFF)
-    has_switch = ("vdW", "switch_width") in settings and not on_mesh
-    width = float(values.setting("vdW", "switch_width")) if has_switch else 0.0
+    cutoff = options.mesh_cutoff if on_mesh else cutoffs.get(vdw, OPENMM_CUTOFF)
+    has_switch = (vdw, "switch_width") in settings and not on_mesh
+    width = float(values.setting(vdw, "switch_width")) if has_switch else 0.0
     if width > cutoff:
-        raise UnsupportedForceFieldError(f"the switch width of vdW, {width} nm, is larger than its cutoff, {cutoff} nm")
+        raise UnsupportedForceFieldError(
+            f"the switch width of {vdw}, {width} nm, is larger than its cutoff, {cutoff} nm"
+        )
     if reaction_field:
         if on_mesh or abs(cutoffs["Electrostatics"] - cutoff) > 1e-9:
             raise UnsupportedForceFieldError(
-                f"with a reaction field vdW must end at the same cutoff; the cutoffs are {cutoffs}"
+                f"with a reaction field {vdw} must end at the same cutoff; the cutoffs are {cutoffs}"
                 + (" and vdW asks for Ewald3D" if on_mesh else "")
             )
         return CutoffScheme(

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
-from openff_diffsystem.forms import ValenceForm, required_forms
+from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.forms import PairForm, ValenceForm, required_forms
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
 from openff_diffsystem.site_types import SITE_TYPES
+from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
 
 _TORSIONS = ("ProperTorsions", "ImproperTorsions")
+
+_CHECKED, _ALTERED, _NEAR = 32, 1.1, 0.4
+"""Where the symmetry of a pair form is looked at: so many classes, parameters times that, distance in nm."""
 
 
 def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> Interactions:
@@ -29,19 +36,71 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
         not registered.
     """
     require(system.methods, ISOLATED)
+    require(system.methods, {(form.section, "nonperiodic_method"): ("no-cutoff",) for form in _pair_forms(system)})
     return _interactions(system, add_constrained_forces, *_all_pairs(system))
 
 
 def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> PeriodicInteractions:
-    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays."""
+    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If the energy of a registered pair form depends on the order of the particles.
+    """
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
-    return PeriodicInteractions(local, not_interacting(system))
+    forms = _pair_forms(system)
+    classes = {form.section: _form_classes(system, form.section) for form in forms}
+    for form in forms:
+        _check_symmetric(system, form, classes[form.section][0])
+    return PeriodicInteractions(local, not_interacting(system), classes)
 
 
 def not_interacting(system: DiffSystem) -> np.ndarray:
     """Pairs that are excluded, scaled, or have parameters of their own, ``(n, 2)``, int32."""
     return np.concatenate([system.excluded_pairs, system.pairs_14, _exceptions(system)]).astype(np.int32)
+
+
+def _pair_forms(system: DiffSystem) -> list[PairForm]:
+    return [form for form in required_forms(system.term_indices) if isinstance(form, PairForm)]
+
+
+def _form_classes(system: DiffSystem, section: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of one particle of each class that has equal parameters whatever theta is, and how many particles it has."""
+    where, assignment = system.system_layout.sections[section], system.assignment_map
+    values = slice(where.start, where.start + where.n_values)
+    shape = (-1, len(where.columns))
+    # values with several sources are taken for unlike all others
+    alone = np.full(where.n_values, -1)
+    further = np.unique(assignment.further_row)
+    further = further[(further >= values.start) & (further < values.stop)] - where.start
+    alone[further] = further
+    identity = [assignment.source[values], assignment.weight[values], assignment.offset[values], alone]
+    keys = np.concatenate([array.reshape(shape) for array in identity], axis=1)
+    _, rows, classes = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return rows.astype(np.int32), np.bincount(classes.ravel(), weights=where.copies)
+
+
+def _check_symmetric(system: DiffSystem, form: PairForm, rows: np.ndarray) -> None:
+    """Raise unless some pairs of particles, one with altered parameters, have the same energy in either order.
+
+    Neighbour lists hold pairs from both sides, and only one of them is derived.
+    """
+    values = system.assignment_map(np.asarray(system.force_field_parameters.vector))
+    parameters = SystemParameters(values, system.system_layout)
+    some = parameters.unique(form.section)[rows[:_CHECKED]]
+    first, second = np.repeat(np.arange(len(some)), len(some)), np.tile(np.arange(len(some)), len(some))
+    sides = [list(side.T[:, :, None]) for side in (some[first], _ALTERED * some[second])]
+    with jax.ensure_compile_time_eval():
+        settings = parameters.settings(form.section)
+        r2 = jnp.full((len(first), 1), _NEAR**2, values.dtype)
+        forth, back = (form.energy(r2, a, b, settings) for a, b in (sides, sides[::-1]))
+        same = bool(jnp.allclose(forth, back, rtol=1e-4, atol=0.0, equal_nan=True))
+    if not same:
+        raise UnsupportedForceFieldError(
+            f"the energy of {form.section} changes where two particles change places; in a box it must not"
+        )
 
 
 def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str, np.ndarray]:

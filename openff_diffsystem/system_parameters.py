@@ -42,6 +42,12 @@ class SectionBlocks:
     def n_terms(self) -> int:
         return sum(n * copies for n, copies in self.blocks)
 
+    @property
+    def copies(self) -> np.ndarray:
+        """How often each term of the unique molecules is there, ``(n_unique_terms,)``."""
+        terms, copies = zip(*self.blocks, strict=True)
+        return np.repeat(copies, terms)
+
 
 class SystemLayout:
     """The static description of system parameters. Hashable and comparable by content.

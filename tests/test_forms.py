@@ -25,7 +25,6 @@ from openff_diffsystem import DiffSystem, forms
 from openff_diffsystem.exceptions import DuplicateFormError, UnregisteredFormError, UnsupportedForceFieldError
 from openff_diffsystem.forms import ValenceForm, register_form
 from openff_diffsystem.potentials.geometry import columns, difference, norm
-from tests.boxes import solvate
 from tests.molecules import with_charges
 
 spec = importlib.util.spec_from_file_location("custom_forms", Path(__file__).parents[1] / "examples/custom_forms.py")
@@ -126,10 +125,6 @@ def test_refusals(ethanol):
         register_form(ValenceForm("MorseBonds", ("depth",), 2, custom_forms.morse))
     with pytest.raises(DuplicateFormError, match="own sections"):
         register_form(ValenceForm("Bonds", ("k",), 2, custom_forms.morse))
-    topology, positions = solvate([], 2.0 * np.eye(3))
-    boxed = DiffSystem.from_smirnoff(force_field, topology, positions=positions)
-    with pytest.raises(UnsupportedForceFieldError, match="DoubleExponential"):
-        boxed.to_jax_potential()(positions, boxed.force_field_parameters)
     lennard_jones = (
         """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL"><vdW version="0.3"></vdW></SMIRNOFF>"""
     )

@@ -105,7 +105,9 @@ def assemble(
     UnassignedParameterError, ChargeAssignmentError
         If a term or an atom gets no parameter.
     """
-    unsupported = [tag for tag in handlers if tag not in SUPPORTED_SECTIONS and form_of(tag) is None]
+    own_sites = {form.sites for form in pair_forms(handlers)} & handlers.keys()
+    known = SUPPORTED_SECTIONS | own_sites
+    unsupported = [tag for tag in handlers if tag not in known and form_of(tag) is None]
     if unsupported:
         raise UnsupportedForceFieldError(
             f"cannot represent the section(s) {', '.join(unsupported)}; a functional form of your own is made known "
@@ -115,9 +117,11 @@ def assemble(
     if in_place_of_vdw and (len(in_place_of_vdw) > 1 or handlers.keys() & {"vdW", "VirtualSites", "GBSA"}):
         raise UnsupportedForceFieldError(
             f"{' and '.join(in_place_of_vdw)} take(s) the place of vdW: there can be one such section, and no vdW, "
-            "VirtualSites or GBSA beside it"
+            "VirtualSites or GBSA beside it; virtual sites that have the form's columns are a section of their own, "
+            "which the form names"
         )
-    if "Electrostatics" not in handlers and any(tag in handlers for tag in (*CHARGE_SECTIONS, "VirtualSites", "GBSA")):
+    site_sections = {"VirtualSites", *own_sites}
+    if "Electrostatics" not in handlers and handlers.keys() & {*CHARGE_SECTIONS, *site_sections, "GBSA"}:
         raise UnsupportedForceFieldError("the force field assigns charges but has no Electrostatics section")
     check_unique(options.partial_bond_orders_from_molecules, "partial_bond_orders_from_molecules")
     check_unique(options.charge_from_molecules, "charge_from_molecules")
@@ -126,7 +130,7 @@ def assemble(
             raise UnsupportedInputError(
                 f"{molecule.to_smiles(explicit_hydrogens=False)} in charge_from_molecules has no partial charges"
             )
-    if options.charge_from_molecules and "VirtualSites" in handlers:
+    if options.charge_from_molecules and handlers.keys() & site_sections:
         warnings.warn(
             "charge_from_molecules together with VirtualSites: the sites take their charges from the force field, "
             "and change those of their orientation atoms, preset or not",
@@ -223,11 +227,13 @@ def _species_terms(
     if "ImproperTorsions" in handlers:
         sections["ImproperTorsions"] = valence.improper_torsions(molecule, handlers["ImproperTorsions"], layout)
 
-    custom: list[Form] = [*valence_forms(handlers), *pair_forms(handlers)]
+    forms = pair_forms(handlers)
+    site_section = next((tag for tag in ("VirtualSites", *(form.sites for form in forms)) if tag in handlers), None)
+    sites = virtual_sites(molecule, handlers[site_section], layout) if site_section else None
+    custom: list[Form] = [*valence_forms(handlers), *forms]
     for form in custom:
-        sections[form.section] = custom_terms(molecule, handlers[form.section], layout, form)
+        sections[form.section] = custom_terms(molecule, handlers, layout, form, sites)
 
-    sites = virtual_sites(molecule, handlers["VirtualSites"], layout) if "VirtualSites" in handlers else None
     n_particles = molecule.n_atoms + (sites.n_terms if sites else 0)
     everyone = index_array(list(range(n_particles)), 1)
     if "vdW" in handlers:
@@ -237,8 +243,8 @@ def _species_terms(
             rows.append(nonbonded.lennard_jones(layout, "VirtualSites", sites.static["parameter"]))
         sections["vdW"] = Terms(vdw.columns, everyone, AffineRows.stack(rows))
     if charges is not None:
-        if sites:
-            charges = add_charges(charges, sites, layout)
+        if sites and site_section:
+            charges = add_charges(charges, sites, layout, site_section)
         sections["Electrostatics"] = Terms(("charge",), everyone, charges)
     if "GBSA" in handlers:
         if sites and sites.n_terms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,14 @@ from openff_diffsystem.forms import Form, PairForm
 from openff_diffsystem.layout import ParameterLayout
 
 
-def custom_terms(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout, form: Form) -> Terms:
-    """The terms of a registered form: every match, or every atom for a pair form.
+def custom_terms(
+    molecule: PreparedMolecule,
+    handlers: Mapping[str, Any],
+    layout: ParameterLayout,
+    form: Form,
+    sites: Terms | None = None,
+) -> Terms:
+    """The terms of a registered form: every match, or every atom and virtual site for a pair form.
 
     Raises
     ------
@@ -26,13 +33,17 @@ def custom_terms(molecule: PreparedMolecule, handler: Any, layout: ParameterLayo
     UnsupportedForceFieldError
         If a SMIRKS tags another number of atoms, or a parameter lacks one of the form's attributes.
     """
+    handler = handlers[form.section]
     if isinstance(form, PairForm):
         if (form.section, "scale14") not in {
             (section.tag, column.name) for section in layout.sections.values() for column in section.columns.values()
         }:
             raise UnsupportedForceFieldError(f"{form.section} has no scale14")
-        rows = assigned_to_every_atom(molecule, handler)
-        return Terms(form.columns, index_array(list(range(molecule.n_atoms)), 1), _gather(handler, layout, form, rows))
+        rows = [_gather(handler, layout, form, assigned_to_every_atom(molecule, handler))]
+        if sites is not None and form.sites is not None:
+            rows.append(_gather(handlers[form.sites], layout, form, sites.static["parameter"]))
+        n_particles = sum(len(part.source) for part in rows)
+        return Terms(form.columns, index_array(list(range(n_particles)), 1), AffineRows.stack(rows))
     assigned = _as_tagged(molecule, handler)
     for atoms, row in assigned.items():
         if len(atoms) != form.n_atoms:
@@ -60,9 +71,9 @@ def _as_tagged(molecule: PreparedMolecule, handler: Any) -> dict[AtomIndices, in
 
 
 def _gather(handler: Any, layout: ParameterLayout, form: Form, parameter_rows: np.ndarray) -> AffineRows:
-    sources = [layout.positions(form.section, name)[parameter_rows] for name in form.columns]
+    sources = [layout.positions(handler.TAGNAME, name)[parameter_rows] for name in form.columns]
     for name, source in zip(form.columns, sources, strict=True):
         for i in np.flatnonzero(source == NO_SOURCE)[:1]:
             smirks = handler.parameters[parameter_rows[i]].smirks
-            raise UnsupportedForceFieldError(f"{form.section} parameter {smirks!r} has no attribute {name!r}")
+            raise UnsupportedForceFieldError(f"{handler.TAGNAME} parameter {smirks!r} has no attribute {name!r}")
     return AffineRows.gather(*sources)

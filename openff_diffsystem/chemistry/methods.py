@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.forms import pair_forms
 
 Methods = dict[str, dict[str, str]]
 """By section and attribute, in SMIRNOFF's words."""
@@ -15,6 +16,8 @@ _ATTRIBUTES = {
     "Electrostatics": ("periodic_potential", "nonperiodic_potential", "exception_potential"),
     "GBSA": ("gb_model", "sa_model"),
 }
+
+_PAIR_FORM_ATTRIBUTES = ("periodic_method", "nonperiodic_method")
 
 _ALWAYS = {
     ("vdW", "potential"): ("Lennard-Jones-12-6",),
@@ -42,12 +45,17 @@ _INTERCHANGE_WORDS = {"pme": "Ewald3D", "lorentz-berthelot": "Lorentz-Berthelot"
 
 
 def methods_of_handlers(handlers: Mapping[str, Any]) -> Methods:
-    """The choices of parameter handlers, by tag."""
-    return {
+    """The choices of parameter handlers, by tag; those of a registered pair form are the ones it has."""
+    methods = {
         section: {name: _word(getattr(handlers[section], name)) for name in names}
         for section, names in _ATTRIBUTES.items()
         if section in handlers
     }
+    for form in pair_forms(handlers):
+        handler = handlers[form.section]
+        present = [name for name in _PAIR_FORM_ATTRIBUTES if hasattr(handler, name)]
+        methods[form.section] = {name: _word(getattr(handler, name)) for name in present}
+    return methods
 
 
 def methods_of_interchange(interchange: Any) -> Methods:

@@ -25,7 +25,7 @@ def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLay
     """
     if handler.exclusion_policy != "parents":
         raise UnsupportedForceFieldError(
-            f"VirtualSites with exclusion_policy {handler.exclusion_policy!r}; only 'parents' is supported"
+            f"{handler.TAGNAME} with exclusion_policy {handler.exclusion_policy!r}; only 'parents' is supported"
         )
     row_of = {id(parameter): row for row, parameter in enumerate(handler.parameters)}
     orientations: list[tuple[int, ...]] = []
@@ -42,7 +42,7 @@ def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLay
     for i, atoms in enumerate(orientations):
         indices[i, : len(atoms)] = atoms
     columns = ("distance", "outOfPlaneAngle", "inPlaneAngle")
-    rows = AffineRows.gather(*(layout.positions("VirtualSites", name)[parameter_rows] for name in columns))
+    rows = AffineRows.gather(*(layout.positions(handler.TAGNAME, name)[parameter_rows] for name in columns))
     types = [SITE_TYPES.index(handler.parameters[row].type) for row in parameter_rows]
     static = {
         "type": np.array(types, dtype=np.int32),
@@ -51,13 +51,15 @@ def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLay
     return Terms(columns, indices, rows, static)
 
 
-def add_charges(charges: AffineRows, sites: Terms, layout: ParameterLayout) -> AffineRows:
+def add_charges(charges: AffineRows, sites: Terms, layout: ParameterLayout, section: str) -> AffineRows:
     """The charges of atoms and sites: each site takes the sum of its increments from its orientation atoms.
 
     Parameters
     ----------
     charges
         Charges of the atoms, ``(n_atoms, 1)``.
+    section
+        Of the sites' parameters.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def add_charges(charges: AffineRows, sites: Terms, layout: ParameterLayout) -> A
     result = AffineRows.stack([charges, AffineRows.empty(sites.n_terms, 1)])
     for position in range(4):
         name = f"charge_increment{position + 1}"
-        sources = layout.positions("VirtualSites", name)[sites.static["parameter"]]
+        sources = layout.positions(section, name)[sites.static["parameter"]]
         for site in np.flatnonzero(sources != NO_SOURCE):
             result.add(n_atoms + site, 0, int(sources[site]), -1.0)
             result.add(int(sites.indices[site, position]), 0, int(sources[site]), 1.0)
@@ -90,7 +92,7 @@ def _check_unambiguous(handler: Any, parameter: Any) -> None:
     for other in handler.parameters:
         if other is not parameter and identity(other) == identity(parameter) and values(other) != values(parameter):
             raise UnsupportedForceFieldError(
-                f"two VirtualSites parameters with SMIRKS {parameter.smirks!r}, name {parameter.name!r} and match "
+                f"two {handler.TAGNAME} parameters with SMIRKS {parameter.smirks!r}, name {parameter.name!r} and match "
                 f"{parameter.match!r} differ in their values; openff-interchange would use the first and the "
                 "specification the last. Remove one of them."
             )

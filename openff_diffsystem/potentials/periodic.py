@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from openff_diffsystem.forms import PairForm
 from openff_diffsystem.neighbors import NeighborList, serves_box
 from openff_diffsystem.potentials.cutoff_pairs import Particles, pair_energy
 from openff_diffsystem.potentials.dispersion import long_range_correction
@@ -18,13 +20,15 @@ from openff_diffsystem.potentials.dispersion_pme import (
     reciprocal_dispersion,
     screened_dispersion,
 )
+from openff_diffsystem.potentials.form_pairs import FormParticles, form_energy
+from openff_diffsystem.potentials.form_tail import form_tail
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies
 from openff_diffsystem.potentials.pme import held_energy, reciprocal_energy
 from openff_diffsystem.system_parameters import SystemParameters
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["local", "not_screened"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["local", "not_screened", "form_classes"], meta_fields=[])
 @dataclass
 class PeriodicInteractions:
     """Who interacts with whom in a periodic system, besides the pairs of a neighbour list.
@@ -35,10 +39,14 @@ class PeriodicInteractions:
         Bonded terms, virtual sites and scaled 1-4 pairs; molecules are whole, so these know no box.
     not_screened
         ``(n, 2)``, int32: pairs that the neighbour list leaves out, but that reciprocal space does not.
+    form_classes
+        By section of a registered pair form, which particles any theta gives equal parameters: for each class of them
+        a row of ``SystemParameters.unique``, ``(n_classes,)``, int32, and the number of particles, ``(n_classes,)``.
     """
 
     local: Interactions
     not_screened: Any
+    form_classes: dict[str, tuple[Any, Any]]
 
 
 def periodic_term_energies(
@@ -47,6 +55,7 @@ def periodic_term_energies(
     parameters: SystemParameters,
     box_vectors: jax.Array,
     neighbors: NeighborList,
+    from_theta: bool = False,
 ) -> dict[str, jax.Array]:
     """Energies by section, scalars, kJ/mol; 1-4 pairs and the long-range parts count in vdW and Electrostatics.
 
@@ -56,6 +65,8 @@ def periodic_term_energies(
         ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm.
     box_vectors
         ``(3, 3)``, nm.
+    from_theta
+        Whether the parameters are the assignment of some theta, so that those of a class are equal.
     """
     positions = _listed(interactions, positions, parameters, box_vectors, neighbors)
     terms = term_energies(interactions.local, positions, parameters)
@@ -70,6 +81,8 @@ def periodic_term_energies(
             particles._replace(root_epsilons=nothing, dispersion=nothing), neighbors
         )
         energies["Electrostatics"] += _long_range_electrostatics(interactions, particles, neighbors)
+    for section, energy in _form_energies(interactions, particles, parameters, neighbors, from_theta).items():
+        energies[section] += energy
     return energies
 
 
@@ -79,6 +92,7 @@ def periodic_energy(
     parameters: SystemParameters,
     box_vectors: jax.Array,
     neighbors: NeighborList,
+    from_theta: bool = False,
 ) -> jax.Array:
     """The sum of :func:`periodic_term_energies`, a scalar, kJ/mol, from one pass over the pairs."""
     positions = _listed(interactions, positions, parameters, box_vectors, neighbors)
@@ -89,7 +103,7 @@ def periodic_energy(
         energy += _long_range_vdw(interactions, particles, neighbors)
     if "Electrostatics" in parameters.layout.sections:
         energy += _long_range_electrostatics(interactions, particles, neighbors)
-    return energy
+    return energy + sum(_form_energies(interactions, particles, parameters, neighbors, from_theta).values())
 
 
 def _listed(
@@ -108,12 +122,13 @@ def _listed(
         ~serves_box(box_vectors, scheme.cutoff),
         "the box is narrower than twice the cutoff, or not in reduced form",
     )
-    for cutoff, name in ((scheme.cutoff, "cutoff"), (scheme.switch_width, "switch_width")):
-        if ("vdW", name) in parameters.layout.settings and scheme.dispersion_mesh is None:
-            other = jnp.abs(parameters.setting("vdW", name) - cutoff) > 1e-5
-            positions = eqx.error_if(
-                positions, other, f"the {name} of vdW in theta is not the one that the neighbour list was built with"
-            )
+    forms = [form.section for form in interactions.local.forms if isinstance(form, PairForm)]
+    fixed = {"cutoff": scheme.cutoff, "switch_width": scheme.switch_width}
+    for section, name in product(["vdW", *forms], fixed):
+        if (section, name) in parameters.layout.settings and scheme.dispersion_mesh is None:
+            other = jnp.abs(parameters.setting(section, name) - fixed[name]) > 1e-5
+            message = f"the {name} of {section} in theta is not the one that the neighbour list was built with"
+            positions = eqx.error_if(positions, other, message)
     stale = ~(neighbors.reach_used(positions, box_vectors) <= neighbors.skin)
     return eqx.error_if(
         positions,
@@ -136,6 +151,35 @@ def _particles(
     dispersion = dispersion_coefficients(root_epsilons, sizes)
     particles = (wrapped, charges, root_epsilons, sizes, dispersion, box_vectors)
     return Particles(*(array.astype(positions.dtype) for array in particles))
+
+
+def _form_energies(
+    interactions: PeriodicInteractions,
+    particles: Particles,
+    parameters: SystemParameters,
+    neighbors: NeighborList,
+    from_theta: bool,
+) -> dict[str, jax.Array]:
+    """Registered pair forms by section: pairs of the list, and the average over what is further away."""
+    energies, dtype = {}, particles.positions.dtype
+    for form in interactions.local.forms:
+        if not isinstance(form, PairForm):
+            continue
+        section, scheme = form.section, neighbors.scheme
+        named = parameters.settings(section)
+        names, settings = tuple(named), jnp.stack(list(named.values())).astype(dtype)
+        of_form = FormParticles(particles.positions, parameters[section].astype(dtype), settings, particles.box_vectors)
+        energies[section] = form_energy(form, names, of_form, neighbors)
+        if scheme.dispersion_correction:
+            columns, counts = parameters.unique(section), jnp.asarray(parameters.layout.sections[section].copies)
+            if from_theta:
+                rows, counts = interactions.form_classes[section]
+                columns = columns[rows]
+            classes = (columns.astype(dtype), counts.astype(dtype))
+            volume = jnp.abs(jnp.linalg.det(particles.box_vectors))
+            n_particles = len(particles.positions)
+            energies[section] += form_tail(form, names, *classes, settings, volume, scheme, n_particles)
+    return energies
 
 
 def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, neighbors: NeighborList) -> jax.Array:
