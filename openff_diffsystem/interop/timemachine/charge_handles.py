@@ -118,7 +118,10 @@ class AM1CCCHandler(Handle):
 
     def validate_input(self, mol: Any) -> None:
         """Check the elements."""
-        unsupported = {atom.GetAtomicNum() for atom in mol.GetAtoms()} - self.supported_elements
+        present = cached(
+            ("elements", molecule_key(mol)), lambda: frozenset(atom.GetAtomicNum() for atom in mol.GetAtoms())
+        )
+        unsupported = present - self.supported_elements
         if unsupported:
             raise UnsupportedElementError(
                 f"{type(self).__name__}: unsupported elements (no increments), atomic numbers {sorted(unsupported)}"
