@@ -18,21 +18,11 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
 )
 from openff_diffsystem.interop import timemachine as tm
-from tests import timemachine_cases as cases
-from tests.timemachine_cases import BONDED, NONBONDED, SMILES, openff, rdkit
+from tests.timemachine_cases import BONDED, NONBONDED, SMILES, openff, rdkit, sage200, simple_handles
 
 
-@pytest.fixture(scope="module")
-def sage200():
-    return cases.sage200()
-
-
-@pytest.fixture(scope="module")
-def simple():
-    return cases.simple_handles()
-
-
-def test_params_are_float64_arrays_that_can_be_changed_in_place(simple):
+def test_params_are_float64_arrays_that_can_be_changed_in_place():
+    simple = simple_handles()
     handles = copy.deepcopy(simple)
     mol = rdkit(SMILES[0])
     for handle in handles.ordered():
@@ -48,7 +38,8 @@ def test_params_are_float64_arrays_that_can_be_changed_in_place(simple):
 
 
 @pytest.mark.parametrize("name", BONDED)
-def test_vjp_jvp_and_jit_of_bonded_handles(simple, name):
+def test_vjp_jvp_and_jit_of_bonded_handles(name):
+    simple = simple_handles()
     handle, mol = getattr(simple, name), rdkit(SMILES[0])
     apply = partial(handle.partial_parameterize, mol=mol)
     plain, idxs = handle.parameterize(mol)
@@ -69,7 +60,8 @@ def test_vjp_jvp_and_jit_of_bonded_handles(simple, name):
 
 
 @pytest.mark.parametrize("name", NONBONDED)
-def test_vjp_and_jit_of_nonbonded_handles(simple, name):
+def test_vjp_and_jit_of_nonbonded_handles(name):
+    simple = simple_handles()
     handle, mol = getattr(simple, name), rdkit(SMILES[0])
     apply = partial(handle.partial_parameterize, mol=mol)
     out, pullback = jax.vjp(apply, handle.params)
@@ -81,8 +73,9 @@ def test_vjp_and_jit_of_nonbonded_handles(simple, name):
 
 
 @pytest.mark.parametrize("name", (*BONDED, *NONBONDED))
-def test_single_precision(simple, name):
+def test_single_precision(name):
     """A gather adds no rounding to that of the numbers themselves; halving sigma is exact."""
+    simple = simple_handles()
     handle, mol = getattr(simple, name), rdkit(SMILES[0])
     wanted = handle.parameterize(mol)
     wanted = wanted[0] if isinstance(wanted, tuple) else wanted
@@ -96,10 +89,11 @@ def test_single_precision(simple, name):
 
 
 @pytest.mark.parametrize("smiles", SMILES)
-def test_terms_are_those_of_label_molecules(sage200, simple, smiles):
+def test_terms_are_those_of_label_molecules(smiles):
     """The toolkit assigns by itself; numbers of the file in MD units, equal up to rounding of unit conversions."""
+    simple = simple_handles()
     mol = rdkit(smiles)
-    (labels,) = sage200.label_molecules(openff(mol).to_topology())
+    (labels,) = sage200().label_molecules(openff(mol).to_topology())
     checks = (
         ("hb_handle", "Bonds", lambda p: [(md(p.k, "kilojoule/mole/nanometer**2"), md(p.length, "nanometer"))]),
         ("ha_handle", "Angles", lambda p: [(md(p.k, "kilojoule/mole/radian**2"), md(p.angle, "radian"), 0.0)]),
@@ -142,15 +136,17 @@ def torsion_terms(p, idivf) -> list:
     ]
 
 
-def test_impropers_have_the_centre_second_in_three_cyclic_orders(simple):
+def test_impropers_have_the_centre_second_in_three_cyclic_orders():
+    simple = simple_handles()
     mol = rdkit("CC(=O)NC")
     params, idxs = simple.it_handle.parameterize(mol)
     assert idxs[:3].tolist() == [[0, 1, 2, 3], [2, 1, 3, 0], [3, 1, 0, 2]]
     assert (params[0] == params[1]).all()
 
 
-def test_molecules_without_explicit_hydrogens_get_the_terms_of_their_atoms(simple):
+def test_molecules_without_explicit_hydrogens_get_the_terms_of_their_atoms():
     """Patterns count implicit hydrogens: heavy atoms get the same parameters with and without explicit ones."""
+    simple = simple_handles()
     bare = Chem.MolFromSmiles(SMILES[1])
     full = Chem.AddHs(bare)
     params, idxs = simple.hb_handle.parameterize(bare)
@@ -163,7 +159,8 @@ def test_molecules_without_explicit_hydrogens_get_the_terms_of_their_atoms(simpl
 
 
 @pytest.mark.parametrize("smiles", ["[Na+]", "O=O"])
-def test_molecules_without_terms(simple, smiles):
+def test_molecules_without_terms(smiles):
+    simple = simple_handles()
     mol = Chem.MolFromSmiles(smiles)
     ha = tm.HarmonicAngleHandler(["[*:1]~[*:2]~[*:3]"], [[1.0, 2.0]], None)
     for handle, shape in ((ha, (0, 3)), (simple.pt_handle, (0, 3)), (simple.it_handle, (0, 3))):
@@ -222,7 +219,8 @@ def test_smirks_with_another_number_of_tags_are_named(handler, smirks):
         handler([smirks], np.ones((1, columns)), None).parameterize(rdkit("CCCC"))
 
 
-def test_copies_and_pickles(simple):
+def test_copies_and_pickles():
+    simple = simple_handles()
     mol = rdkit(SMILES[2])
     for handle in simple.ordered():
         handle.parameterize(mol)
@@ -232,7 +230,8 @@ def test_copies_and_pickles(simple):
             assert not np.array_equal(twin.params, handle.params)
 
 
-def test_lookup_and_counts(simple):
+def test_lookup_and_counts():
+    simple = simple_handles()
     bond = simple.hb_handle
     assert bond.lookup_smirks(bond.smirks[3]) is not None and bond.lookup_smirks("nothing") is None
     bond.lookup_smirks(bond.smirks[3])[:] *= 1  # a view: changes reach params

@@ -7,27 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from openff.toolkit import Molecule
 
-from openff_diffsystem import DiffSystem
 from openff_diffsystem.interop import timemachine as tm
-from tests import timemachine_cases as cases
-from tests.molecules import with_charges
-from tests.timemachine_cases import SMILES, rdkit
-
-
-@pytest.fixture(scope="module")
-def sage200():
-    return cases.sage200()
-
-
-@pytest.fixture(scope="module")
-def system(sage200):
-    """N-methylacetamide, bent: at a planar centre the two orders of improper torsions agree."""
-    molecule = Molecule(with_charges("CC(=O)NC"))
-    system = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
-    system.positions = system.positions + np.random.default_rng(0).normal(scale=0.01, size=system.positions.shape)
-    return system
+from tests.timemachine_cases import SMILES, bent_amide, rdkit, sage200
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +21,8 @@ def stock():
 PAIRED = ("hb_handle", "ha_handle", "pt_handle", "it_handle", "lj_handle")
 
 
-def test_numbers_of_the_shipped_force_field(stock, sage200):
-    ours = tm.to_forcefield(sage200, "am1bcc")
+def test_numbers_of_the_shipped_force_field(stock):
+    ours = tm.to_forcefield(sage200(), "am1bcc")
     for name in PAIRED:
         mine, theirs = getattr(ours, name), getattr(stock, name)
         assert mine.smirks == theirs.smirks
@@ -53,8 +35,8 @@ def test_numbers_of_the_shipped_force_field(stock, sage200):
 
 
 @pytest.mark.parametrize("smiles", SMILES)
-def test_terms_of_the_stock_handlers(stock, sage200, smiles):
-    ours, mol = tm.to_forcefield(sage200, "am1bcc"), rdkit(smiles)
+def test_terms_of_the_stock_handlers(stock, smiles):
+    ours, mol = tm.to_forcefield(sage200(), "am1bcc"), rdkit(smiles)
     for name in PAIRED:
         mine, theirs = getattr(ours, name).parameterize(mol), getattr(stock, name).parameterize(mol)
         if name == "lj_handle":
@@ -64,8 +46,9 @@ def test_terms_of_the_stock_handlers(stock, sage200, smiles):
             np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-15)
 
 
-def test_energies_of_timemachines_potentials(stock, system):
+def test_energies_of_timemachines_potentials(stock):
     """Its reference potentials take our arrays and give our energies; Coulomb without damping and cutoff."""
+    system = bent_amide()
     from timemachine.potentials import bonded, nonbonded
 
     x = system.positions

@@ -9,7 +9,9 @@ import numpy as np
 from openff.toolkit import ForceField, Molecule
 from rdkit import Chem
 
+from openff_diffsystem import DiffSystem
 from openff_diffsystem.interop import timemachine as tm
+from tests.molecules import with_charges
 
 SMILES = ("CC(=O)Nc1ccccc1O", "C1CNCOC1F", "CS(=O)(=O)N", "c1ccc2[nH]ccc2c1", "C[N+](=O)[O-]")
 BONDED = ("hb_handle", "ha_handle", "pt_handle", "it_handle")
@@ -46,6 +48,15 @@ def simple_handles() -> tm.Handles:
     numbers = [0.0, 1.0, -2.0, -5.0]
     charges = (tm.SimpleChargeHandler(smirks, numbers, None), tm.SimpleChargeIntraHandler(smirks, numbers, None))
     return tm.Handles.from_smirnoff(sage200(), charges)
+
+
+@lru_cache
+def bent_amide() -> DiffSystem:
+    """N-methylacetamide in Sage 2.0.0, bent: at a planar centre the two orders of improper torsions agree."""
+    molecule = Molecule(with_charges("CC(=O)NC"))
+    system = DiffSystem.from_smirnoff(sage200(), molecule, charge_from_molecules=[molecule])
+    system.positions = system.positions + np.random.default_rng(0).normal(scale=0.01, size=system.positions.shape)
+    return system
 
 
 def torsion_energy(x: np.ndarray, params: Any, idxs: np.ndarray) -> float:

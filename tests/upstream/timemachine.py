@@ -89,6 +89,8 @@ def _run(mode: str, suite: str, options: argparse.Namespace) -> Records:
         *(["-k", options.expression] if options.expression else []),
     ]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg"}
+    # what jax compiles for the first run serves the second
+    environment |= {"JAX_COMPILATION_CACHE_DIR": str(options.keep / "compiled")}
     # ours first: both repositories have a folder named tests, and pytest finds timemachine's helpers through conftest
     folders = (_REPOSITORY, options.checkout.resolve(), os.environ.get("PYTHONPATH"))
     environment["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)

@@ -118,6 +118,15 @@ def nonbonded(
 ) -> NonbondedArrays:
     """All pairs but the excluded, for ``Nonbonded(n_atoms, exclusion_idxs, scale_factors, beta, cutoff)``.
 
+    Parameters
+    ----------
+    system, theta
+        As for ``DiffSystem.parameterize``.
+    scale14
+        1-4 interactions are halved as in timemachine's topologies, or scaled as the force field says.
+    beta, cutoff
+        Ewald splitting parameter, 1/nm, and cutoff, nm; timemachine's unless given.
+
     Raises
     ------
     UnsupportedForceFieldError
@@ -136,12 +145,9 @@ def nonbonded(
 def nonbonded_pair_list(
     system: Any, theta: Any = None, scale14: Scale14 = "timemachine", *, beta: float = BETA, cutoff: float = CUTOFF
 ) -> PairListArrays:
-    """Every interacting pair, with its own parameters. The pairs grow with the square of the atoms: for small systems.
+    """Every interacting pair, with its own parameters, for ``NonbondedPairListPrecomputed(idxs, beta, cutoff)``.
 
-    Raises
-    ------
-    UnsupportedForceFieldError
-        If the system has virtual sites, or pairs with parameters of their own (``NonbondedExceptions``).
+    The pairs grow with the square of the atoms: for small systems. Arguments and errors are those of :func:`nonbonded`.
     """
     charges, lennard_jones = _particles(system, theta)
     interactions = isolated_interactions(system, True)
