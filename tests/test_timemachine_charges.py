@@ -217,6 +217,35 @@ def test_espaloma_charge_as_a_handle_with_gradients():
     assert found == pytest.approx(expected, rel=1e-6) and expected != 0
 
 
+def test_the_network_of_a_section_as_a_handle_with_gradients(tmp_path):
+    """Both handles have the section's numbers, and a step along their gradient reaches the file that it names."""
+    pytest.importorskip("expaloma")
+    weights, mol = tmp_path / "weights.eqx", rdkit("CCO")
+    tm.NeuralChargeHandler().params.save(weights)
+    force_field = ForceField("openff-2.0.0.offxml", NEURAL.format(weights), load_plugins=True)
+    handles = tm.Handles.from_smirnoff(force_field, "neural")
+    assigned = tm.Handles.from_smirnoff(force_field).q_handle.parameterize(mol)
+    for handle in (handles.q_handle, handles.q_handle_intra):
+        np.testing.assert_allclose(handle.parameterize(mol), assigned, rtol=1e-12, atol=1e-12)
+    handle = handles.q_handle
+    oxygen = next(atom.GetIdx() for atom in mol.GetAtoms() if atom.GetSymbol() == "O")
+    gradient = jax.jit(jax.grad(lambda p: handle.partial_parameterize(p, mol)[oxygen]))(handle.params)
+    squared = sum(float(np.vdot(g, g)) for g in jax.tree.leaves(gradient))
+    step = 0.01 / squared
+    handle.params = jax.tree.map(lambda p, g: p + step * g, handle.params, gradient)
+    change = float(handle.parameterize(mol)[oxygen] - assigned[oxygen])
+    # first order: a change of 0.01 of 4.7, of which curvature may take a tenth
+    assert change == pytest.approx(0.01, rel=0.1)
+    handle.params.save(weights)
+    # the file is in single precision
+    again = tm.Handles.from_smirnoff(force_field, "neural").q_handle.parameterize(mol)
+    np.testing.assert_allclose(again, handle.parameterize(mol), rtol=0, atol=1e-4)
+    with pytest.raises(UnsupportedForceFieldError, match="NeuralCharges"):
+        tm.Handles.from_smirnoff(sage200(), "neural")
+    with pytest.raises(UnsupportedForceFieldError, match="function"):
+        handles.to_file()
+
+
 @pytest.mark.nagl
 def test_nagl_charges():
     pytest.importorskip("openff.nagl")

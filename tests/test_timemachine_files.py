@@ -171,6 +171,9 @@ def test_no_section_of_a_file_is_lost():
     ):
         with pytest.raises(UnsupportedForceFieldError, match=says):
             tm.Handles.from_file(tm.ForceFieldFile(sections))
+    file = tm.ForceFieldFile({"AM1BCC": tm.Section([], []), "GBSA": section, "LennardJones": section})
+    handles = tm.Handles.from_file(file, ignore=("GBSA",))
+    assert handles.lj_handle.params.tolist() == [[0.3, 0.5]] and type(handles.q_handle) is tm.AM1BCCHandler
 
 
 def test_a_negative_root_of_epsilon_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import pickle
 import re
@@ -18,7 +19,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
 )
 from openff_diffsystem.interop import timemachine as tm
-from tests.timemachine_cases import BONDED, NONBONDED, SMILES, openff, rdkit, sage200, simple_handles
+from tests.timemachine_cases import BONDED, NONBONDED, SMILES, gasteiger, openff, rdkit, sage200, simple_handles
 
 
 def test_params_are_float64_arrays_that_can_be_changed_in_place():
@@ -217,6 +218,67 @@ def test_smirks_with_another_number_of_tags_are_named(handler, smirks):
     columns = 3 if handler is tm.ImproperTorsionHandler else 2
     with pytest.raises(UnsupportedForceFieldError, match=re.escape(repr(smirks)) + " tags"):
         handler([smirks], np.ones((1, columns)), None).parameterize(rdkit("CCCC"))
+
+
+EVERY_HANDLE = {
+    "bonds": lambda: simple_handles().hb_handle,
+    "angles": lambda: simple_handles().ha_handle,
+    "propers": lambda: simple_handles().pt_handle,
+    "impropers": lambda: simple_handles().it_handle,
+    "Lennard-Jones": lambda: simple_handles().lj_handle,
+    "Lennard-Jones, intra": lambda: simple_handles().lj_handle_intra,
+    "charges by SMIRKS": lambda: simple_handles().q_handle,
+    "precomputed": lambda: tm.PrecomputedChargeHandler([], [], None),
+    "AM1-BCC": lambda: tm.AM1BCCHandler([], [], None),
+    "increments on AM1": lambda: tm.AM1CCCHandler(["[#6:1]-[#1:2]"], [0.3], None),
+    "increments on AM1-BCC": lambda: tm.AM1BCCCCCHandler(["[#6:1]-[#1:2]"], [0.3], None),
+    "of the force field": lambda: tm.Handles.from_smirnoff(sage200()).q_handle,
+    "a toolkit's method": lambda: tm.Handles.from_smirnoff(sage200(), "gasteiger").q_handle,
+    "a function of parameters": lambda: tm.FunctionChargeHandler(_scaled_gasteiger, np.array([0.9])),
+}
+
+
+def _scaled_gasteiger(params, mol):
+    return params[0] * gasteiger(mol)
+
+
+@pytest.mark.parametrize("name", EVERY_HANDLE)
+def test_the_contract_of_every_handle(name):
+    """What timemachine does with any handle: parameterize, jit, VJP, copy, pickle; atoms are int32 and contiguous.
+
+    Acetate has a formal charge; base charges of AM1 are given as its property, as timemachine gives them.
+    """
+    handle, mol = EVERY_HANDLE[name](), rdkit("CC(=O)[O-]" if name != "of the force field" else "[Cl-]")
+    charges = gasteiger(mol) * np.sqrt(138.935456) if name != "of the force field" else np.zeros(1)
+    for key in ("AM1BCCELF10Cache", "AM1ELF10Cache"):
+        mol.SetProp(key, base64.b64encode(pickle.dumps(charges.tolist())).decode())
+    for atom, charge in zip(mol.GetAtoms(), charges, strict=True):
+        atom.SetProp("PartialCharge", str(charge))
+    has_idxs = type(handle).__name__ in (
+        *("HarmonicBondHandler", "HarmonicAngleHandler", "ProperTorsionHandler", "ImproperTorsionHandler"),
+    )
+    apply = partial(handle.partial_parameterize, mol=mol)
+    given, expected_idxs = handle.parameterize(mol=mol), None
+    if has_idxs:
+        given, expected_idxs = given
+        assert expected_idxs.dtype == np.int32 and expected_idxs.flags.c_contiguous and len(given) == len(expected_idxs)
+        assert name == "impropers" or (expected_idxs[:, 0] < expected_idxs[:, -1]).all()
+    assert np.asarray(given).dtype == np.float64 and np.isfinite(given).all() and np.any(given)
+    out, pullback, *idxs = jax.vjp(apply, handle.params, has_aux=has_idxs)
+    np.testing.assert_array_equal(out, given)
+    (gradient,) = pullback(np.ones(np.shape(out)))
+    assert np.shape(gradient) == np.shape(handle.params)
+    if has_idxs:
+        np.testing.assert_array_equal(idxs[0], expected_idxs)
+        assert not isinstance(idxs[0], jax.Array)
+    jitted = jax.jit(lambda params: apply(params)[0] if has_idxs else apply(params))(handle.params)
+    # compiled products may round once less
+    np.testing.assert_allclose(jitted, given, rtol=1e-15)
+    for twin in (copy.deepcopy(handle), pickle.loads(pickle.dumps(handle))):
+        again = twin.parameterize(mol)
+        np.testing.assert_array_equal(again[0] if has_idxs else again, given)
+        assert twin.props == handle.props and twin.lookup_smirks("nothing") is None
+        assert not np.shares_memory(twin.params, handle.params)
 
 
 def test_copies_and_pickles():
