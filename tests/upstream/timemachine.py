@@ -27,7 +27,6 @@ SUITES = {
         "test_potential.py",
     ),
     "nonbonded": ("test_jax_nonbonded.py",),
-    "restraints": ("test_chiral_restraints.py", "test_chiral_utils.py", "test_geometry.py"),
     "topology": (
         *("test_topology.py", "test_single_topology.py", "test_single_topology_mol_utils.py"),
         *("test_dummy.py", "test_terminal_bond_maps.py"),
