@@ -13,7 +13,7 @@ from openff.toolkit import ForceField, Molecule
 from rdkit import Chem
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.interop import timemachine as tm
 from tests.molecules import with_charges
 from tests.test_forms import custom_forms
@@ -21,6 +21,7 @@ from tests.timemachine_cases import (
     NONBONDED,
     SMILES,
     bent_amide,
+    odd_phase,
     openff,
     rdkit,
     sage200,
@@ -157,8 +158,8 @@ def test_handles_and_arrays_agree():
     for handle, arrays in (
         (handles.hb_handle, tm.harmonic_bonds(system)),
         (handles.ha_handle, tm.harmonic_angles(system)),
-        (handles.pt_handle, tm.proper_torsions(system)),
-        (handles.it_handle, tm.improper_torsions(system, order="timemachine")),
+        (handles.pt_handle, tm.proper_torsions(system, convention="timemachine")),
+        (handles.it_handle, tm.improper_torsions(system, convention="timemachine")),
     ):
         params, idxs = handle.parameterize(mol)
         ours, theirs = (
@@ -170,12 +171,26 @@ def test_handles_and_arrays_agree():
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-9)
 
 
+def test_a_dihedral_has_the_opposite_sign_in_timemachine():
+    """OpenFF's energies where a phase is neither 0 nor 180 degrees, and what the handlers' phases give instead."""
+    system = odd_phase()
+    phases = np.degrees(np.asarray(system.parameterize(None).column("ProperTorsions", "phase")))
+    assert 320.0 in np.round(phases, 9)
+    wanted = float(system.energy_terms(system.positions)["ProperTorsions"])
+    ours = torsion_energy(system.positions, *tm.proper_torsions(system))
+    theirs = torsion_energy(system.positions, *tm.proper_torsions(system, convention="timemachine"))
+    assert ours == pytest.approx(wanted, rel=1e-10)
+    assert abs(theirs - wanted) > 0.01 * abs(wanted)
+    with pytest.raises(UnsupportedInputError, match="convention"):
+        tm.periodic_torsions(system, convention="smirnoff")
+
+
 def test_improper_order_changes_the_energy():
     """Bent out of plane, the two conventions measure different dihedrals."""
     system = bent_amide()
     energies = {
-        order: torsion_energy(system.positions, *tm.improper_torsions(system, order=order))
-        for order in ("openff", "timemachine")
+        convention: torsion_energy(system.positions, *tm.improper_torsions(system, convention=convention))
+        for convention in ("openff", "timemachine")
     }
     assert abs(energies["openff"] - energies["timemachine"]) > 0.01 * abs(energies["openff"])
 

@@ -52,18 +52,29 @@ def simple_handles() -> tm.Handles:
 
 @lru_cache
 def bent_amide() -> DiffSystem:
-    """N-methylacetamide in Sage 2.0.0, bent: at a planar centre the two orders of improper torsions agree."""
-    molecule = Molecule(with_charges("CC(=O)NC"))
+    """N-methylacetamide, bent: at a planar centre the two conventions of improper torsions agree."""
+    return _distorted("CC(=O)NC", 0.01)
+
+
+@lru_cache
+def odd_phase() -> DiffSystem:
+    """Cyclopropanecarbaldehyde, which has torsions with a phase of 320 degrees (t42), without its mirror plane."""
+    return _distorted("O=CC1CC1", 0.03)
+
+
+def _distorted(smiles: str, scale: float) -> DiffSystem:
+    """A molecule in Sage 2.0.0, its coordinates with noise of a scale, nm."""
+    molecule = Molecule(with_charges(smiles))
     system = DiffSystem.from_smirnoff(sage200(), molecule, charge_from_molecules=[molecule])
-    system.positions = system.positions + np.random.default_rng(0).normal(scale=0.01, size=system.positions.shape)
+    system.positions = system.positions + np.random.default_rng(0).normal(scale=scale, size=system.positions.shape)
     return system
 
 
 def torsion_energy(x: np.ndarray, params: Any, idxs: np.ndarray) -> float:
-    """k (1 + cos(n phi - phase)), summed, kJ/mol."""
+    """k (1 + cos(n phi - phase)), summed, kJ/mol; phi has timemachine's sign, the opposite of OpenMM's and IUPAC's."""
     p0, p1, p2, p3 = (x[idxs[:, i]] for i in range(4))
     n1, n2 = np.cross(p1 - p0, p2 - p1), np.cross(p2 - p1, p3 - p2)
     axis = p2 - p1
     sine = (np.cross(n1, n2) * axis).sum(1) / np.linalg.norm(axis, axis=1)
     k, phase, n = np.asarray(params).T
-    return float((k * (1 + np.cos(n * np.arctan2(sine, (n1 * n2).sum(1)) - phase))).sum())
+    return float((k * (1 + np.cos(n * np.arctan2(-sine, (n1 * n2).sum(1)) - phase))).sum())
