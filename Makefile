@@ -22,10 +22,11 @@ sweep: $(VENV)/.installed
 upstream: $(VENV)/.installed
 	$(BIN)/python -m tests.upstream.run
 
-# timemachine's own tests, stock and with our handlers; TIMEMACHINE is a checkout of proteneer/timemachine. Python >= 3.12
+# timemachine's own tests, stock and with our handlers: an hour or two. TIMEMACHINE is a checkout of proteneer/timemachine,
+# SUITES the names of some suites. timemachine needs Python 3.12: PYTHON=python3.12 VENV=.venv-3.12 beside an older one
 timemachine: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet pymbar matplotlib hypothesis hilbertcurve psutil py3Dmol networkx
-	TIMEMACHINE=$(TIMEMACHINE) $(BIN)/python -m tests.upstream.timemachine
+	TIMEMACHINE=$(TIMEMACHINE) $(BIN)/python -m tests.upstream.timemachine $(SUITES)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run

@@ -13,31 +13,21 @@ from openff.toolkit import ForceField, Molecule
 from rdkit import Chem
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.interop import timemachine as tm
-from tests import timemachine_cases as cases
 from tests.molecules import with_charges
 from tests.test_forms import custom_forms
-from tests.timemachine_cases import NONBONDED, SMILES, openff, rdkit, torsion_energy
-
-
-@pytest.fixture(scope="module")
-def sage200():
-    return cases.sage200()
-
-
-@pytest.fixture(scope="module")
-def simple():
-    return cases.simple_handles()
-
-
-@pytest.fixture(scope="module")
-def system(sage200):
-    """N-methylacetamide, bent: at a planar centre the two orders of improper torsions agree."""
-    molecule = Molecule(with_charges("CC(=O)NC"))
-    system = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
-    system.positions = system.positions + np.random.default_rng(0).normal(scale=0.01, size=system.positions.shape)
-    return system
+from tests.timemachine_cases import (
+    NONBONDED,
+    SMILES,
+    bent_amide,
+    odd_phase,
+    openff,
+    rdkit,
+    sage200,
+    simple_handles,
+    torsion_energy,
+)
 
 
 def test_exclusions_and_pairs():
@@ -58,7 +48,8 @@ def test_exclusions_and_pairs():
     assert {tuple(p) for p, k in zip(pairs.tolist(), kept, strict=True) if (k == 0.5).all()} == fourteen
 
 
-def test_pair_list_is_differentiable_and_right(simple):
+def test_pair_list_is_differentiable_and_right():
+    simple = simple_handles()
     mol = rdkit(SMILES[0])
     arguments = [getattr(simple, name).params for name in NONBONDED]
     apply = partial(tm.parameterize_nonbonded_pairlist, simple, mol)
@@ -81,8 +72,9 @@ def test_pair_list_is_differentiable_and_right(simple):
     np.testing.assert_allclose(jitted, params, rtol=1e-15)
 
 
-def test_arrays_give_the_energies_of_each_section(system):
+def test_arrays_give_the_energies_of_each_section():
     """timemachine's formulas in NumPy; the charges' prefactor is CODATA's but for 1.2e-8."""
+    system = bent_amide()
     x = system.positions
     wanted = system.energy_terms(x, add_constrained_forces=True)
     params, idxs = tm.harmonic_bonds(system)
@@ -107,7 +99,8 @@ def test_arrays_give_the_energies_of_each_section(system):
     assert (4 * epsilon * (s6**2 - s6)).sum() == pytest.approx(float(wanted["vdW"]), rel=1e-12)
 
 
-def test_nonbonded_arrays(system):
+def test_nonbonded_arrays():
+    system = bent_amide()
     arrays = tm.nonbonded(system)
     pairs = tm.nonbonded_pair_list(system)
     n = system.n_atoms
@@ -126,7 +119,8 @@ def test_nonbonded_arrays(system):
     assert sorted(set(map(tuple, np.round(own, 6).tolist()))) == [(0.166667, 0.5), (1.0, 1.0)]
 
 
-def test_arrays_are_differentiable_in_theta(system):
+def test_arrays_are_differentiable_in_theta():
+    system = bent_amide()
     theta = system.force_field_parameters
 
     def total(theta):
@@ -139,31 +133,33 @@ def test_arrays_are_differentiable_in_theta(system):
     assert float(gradient["vdW"]["scale14"]) != 0.0
 
 
-def test_arrays_in_single_precision(sage200, system):
+def test_arrays_in_single_precision():
     """Each number has a few roundings of its own: quotients, roots, products."""
+    system = bent_amide()
     functions = (tm.harmonic_bonds, tm.harmonic_angles, tm.periodic_torsions, tm.nonbonded, tm.nonbonded_pair_list)
     double = [function(system)[0] for function in functions]
     molecule = with_charges("CC(=O)NC")
     with jax.enable_x64(False):
-        other = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
+        other = DiffSystem.from_smirnoff(sage200(), molecule, charge_from_molecules=[molecule])
         single = [function(other)[0] for function in functions]
     for one, two in zip(single, double, strict=True):
         assert one.dtype == np.float32 and two.dtype == np.float64
         np.testing.assert_allclose(one, two, rtol=5e-7)
 
 
-def test_handles_and_arrays_agree(sage200, system):
+def test_handles_and_arrays_agree():
     """Two ways to the same numbers: the handles of the molecule, and the arrays of its system."""
+    system = bent_amide()
     mol = rdkit("CC(=O)NC")
     assert [a.atomic_number for a in Molecule.from_smiles("CC(=O)NC").atoms] == [
         a.GetAtomicNum() for a in mol.GetAtoms()
     ]
-    handles = tm.Handles.from_smirnoff(sage200, "precomputed")
+    handles = tm.Handles.from_smirnoff(sage200(), "precomputed")
     for handle, arrays in (
         (handles.hb_handle, tm.harmonic_bonds(system)),
         (handles.ha_handle, tm.harmonic_angles(system)),
-        (handles.pt_handle, tm.proper_torsions(system)),
-        (handles.it_handle, tm.improper_torsions(system, order="timemachine")),
+        (handles.pt_handle, tm.proper_torsions(system, convention="timemachine")),
+        (handles.it_handle, tm.improper_torsions(system, convention="timemachine")),
     ):
         params, idxs = handle.parameterize(mol)
         ours, theirs = (
@@ -175,20 +171,35 @@ def test_handles_and_arrays_agree(sage200, system):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-9)
 
 
-def test_improper_order_changes_the_energy(system):
+def test_a_dihedral_has_the_opposite_sign_in_timemachine():
+    """OpenFF's energies where a phase is neither 0 nor 180 degrees, and what the handlers' phases give instead."""
+    system = odd_phase()
+    phases = np.degrees(np.asarray(system.parameterize(None).column("ProperTorsions", "phase")))
+    assert 320.0 in np.round(phases, 9)
+    wanted = float(system.energy_terms(system.positions)["ProperTorsions"])
+    ours = torsion_energy(system.positions, *tm.proper_torsions(system))
+    theirs = torsion_energy(system.positions, *tm.proper_torsions(system, convention="timemachine"))
+    assert ours == pytest.approx(wanted, rel=1e-10)
+    assert abs(theirs - wanted) > 0.01 * abs(wanted)
+    with pytest.raises(UnsupportedInputError, match="convention"):
+        tm.periodic_torsions(system, convention="smirnoff")
+
+
+def test_improper_order_changes_the_energy():
     """Bent out of plane, the two conventions measure different dihedrals."""
+    system = bent_amide()
     energies = {
-        order: torsion_energy(system.positions, *tm.improper_torsions(system, order=order))
-        for order in ("openff", "timemachine")
+        convention: torsion_energy(system.positions, *tm.improper_torsions(system, convention=convention))
+        for convention in ("openff", "timemachine")
     }
     assert abs(energies["openff"] - energies["timemachine"]) > 0.01 * abs(energies["openff"])
 
 
-def test_systems_with_terms_that_no_array_holds_are_refused(sage200):
+def test_systems_with_terms_that_no_array_holds_are_refused():
     """Pairs of an OpenMM System have parameters of their own, and its Ryckaert-Bellemans torsions are no cosines of
     timemachine's; nor has it a place for registered forms."""
     molecule = with_charges("CCCC")
-    engine = sage200.create_openmm_system(molecule.to_topology(), charge_from_molecules=[molecule])
+    engine = sage200().create_openmm_system(molecule.to_topology(), charge_from_molecules=[molecule])
     exceptions = DiffSystem.from_openmm(engine)
     torsions = openmm.System()
     for _ in range(4):

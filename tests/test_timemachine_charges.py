@@ -21,13 +21,7 @@ from openff_diffsystem.exceptions import (
 from openff_diffsystem.interop import timemachine as tm
 from openff_diffsystem.interop.timemachine.charge_handles import AM1BCCHandler
 from openff_diffsystem.interop.timemachine.increments import with_am1bcc_aromaticity
-from tests import timemachine_cases as cases
-from tests.timemachine_cases import gasteiger, openff, rdkit
-
-
-@pytest.fixture(scope="module")
-def sage200():
-    return cases.sage200()
+from tests.timemachine_cases import gasteiger, openff, rdkit, sage200
 
 
 def test_precomputed_charges():
@@ -133,8 +127,8 @@ def test_am1bcc_aromaticity(smiles, aromatic):
     assert sum(atom.GetIsAromatic() for atom in marked.GetAtoms()) == aromatic
 
 
-def test_charges_of_the_force_field_with_gradients(sage200):
-    handles = tm.Handles.from_smirnoff(sage200)
+def test_charges_of_the_force_field_with_gradients():
+    handles = tm.Handles.from_smirnoff(sage200())
     handle = pickle.loads(pickle.dumps(handles.q_handle))
     sodium = Chem.MolFromSmiles("[Na+]")
     out, pullback = jax.vjp(partial(handle.partial_parameterize, mol=sodium), handle.params)
@@ -146,9 +140,9 @@ def test_charges_of_the_force_field_with_gradients(sage200):
         handles.to_file()
 
 
-def test_a_function_or_network_gives_charges(sage200):
+def test_a_function_or_network_gives_charges():
     mol = rdkit("CO")
-    plain = tm.Handles.from_smirnoff(sage200, gasteiger).q_handle
+    plain = tm.Handles.from_smirnoff(sage200(), gasteiger).q_handle
     wanted = gasteiger(mol) * np.sqrt(138.935456)
     np.testing.assert_allclose(plain.parameterize(mol), wanted, rtol=1e-15)
     features = jnp.asarray([[atom.GetAtomicNum(), 1.0] for atom in mol.GetAtoms()])
@@ -158,14 +152,14 @@ def test_a_function_or_network_gives_charges(sage200):
     np.testing.assert_allclose(pullback(jnp.ones(6))[0], derivative, rtol=1e-12)
     with pytest.raises(ChargeAssignmentError, match="shape"):
         tm.FunctionChargeHandler(lambda mol: np.zeros(2)).parameterize(mol)
-    named = tm.Handles.from_smirnoff(sage200, "gasteiger").q_handle
+    named = tm.Handles.from_smirnoff(sage200(), "gasteiger").q_handle
     np.testing.assert_allclose(named.parameterize(mol), wanted, rtol=1e-15)
 
 
-def test_charges_are_those_of_the_registered_toolkits(sage200, monkeypatch):
+def test_charges_are_those_of_the_registered_toolkits(monkeypatch):
     """Other toolkits may give others for the same method: what one gave is not kept for the next."""
     mol = rdkit("CCO")
-    handle = tm.Handles.from_smirnoff(sage200, "gasteiger").q_handle
+    handle = tm.Handles.from_smirnoff(sage200(), "gasteiger").q_handle
     handle.parameterize(mol)
     monkeypatch.setattr(models, "GLOBAL_TOOLKIT_REGISTRY", ToolkitRegistry([]))
     with pytest.raises(ChargeAssignmentError, match="gasteiger"):
@@ -223,12 +217,41 @@ def test_espaloma_charge_as_a_handle_with_gradients():
     assert found == pytest.approx(expected, rel=1e-6) and expected != 0
 
 
+def test_the_network_of_a_section_as_a_handle_with_gradients(tmp_path):
+    """Both handles have the section's numbers, and a step along their gradient reaches the file that it names."""
+    pytest.importorskip("expaloma")
+    weights, mol = tmp_path / "weights.eqx", rdkit("CCO")
+    tm.NeuralChargeHandler().params.save(weights)
+    force_field = ForceField("openff-2.0.0.offxml", NEURAL.format(weights), load_plugins=True)
+    handles = tm.Handles.from_smirnoff(force_field, "neural")
+    assigned = tm.Handles.from_smirnoff(force_field).q_handle.parameterize(mol)
+    for handle in (handles.q_handle, handles.q_handle_intra):
+        np.testing.assert_allclose(handle.parameterize(mol), assigned, rtol=1e-12, atol=1e-12)
+    handle = handles.q_handle
+    oxygen = next(atom.GetIdx() for atom in mol.GetAtoms() if atom.GetSymbol() == "O")
+    gradient = jax.jit(jax.grad(lambda p: handle.partial_parameterize(p, mol)[oxygen]))(handle.params)
+    squared = sum(float(np.vdot(g, g)) for g in jax.tree.leaves(gradient))
+    step = 0.01 / squared
+    handle.params = jax.tree.map(lambda p, g: p + step * g, handle.params, gradient)
+    change = float(handle.parameterize(mol)[oxygen] - assigned[oxygen])
+    # first order: a change of 0.01 of 4.7, of which curvature may take a tenth
+    assert change == pytest.approx(0.01, rel=0.1)
+    handle.params.save(weights)
+    # the file is in single precision
+    again = tm.Handles.from_smirnoff(force_field, "neural").q_handle.parameterize(mol)
+    np.testing.assert_allclose(again, handle.parameterize(mol), rtol=0, atol=1e-4)
+    with pytest.raises(UnsupportedForceFieldError, match="NeuralCharges"):
+        tm.Handles.from_smirnoff(sage200(), "neural")
+    with pytest.raises(UnsupportedForceFieldError, match="function"):
+        handles.to_file()
+
+
 @pytest.mark.nagl
-def test_nagl_charges(sage200):
+def test_nagl_charges():
     pytest.importorskip("openff.nagl")
     model = "openff-gnn-am1bcc-0.1.0-rc.3.pt"
     mol = rdkit("CCO")
-    handle = tm.Handles.from_smirnoff(sage200, model).q_handle_intra
+    handle = tm.Handles.from_smirnoff(sage200(), model).q_handle_intra
     molecule = openff(mol)
     molecule.assign_partial_charges(model)
     wanted = molecule.partial_charges.m_as("elementary_charge") * np.sqrt(138.935456)
@@ -236,8 +259,8 @@ def test_nagl_charges(sage200):
 
 
 @pytest.mark.am1bcc
-def test_am1bcc_charges_of_the_registered_toolkits(sage200):
+def test_am1bcc_charges_of_the_registered_toolkits():
     mol = rdkit("CO")
-    charges = tm.Handles.from_smirnoff(sage200, "am1bcc").q_handle.parameterize(mol)
-    wanted = sage200.get_partial_charges(openff(mol)).m_as("elementary_charge") * np.sqrt(138.935456)
+    charges = tm.Handles.from_smirnoff(sage200(), "am1bcc").q_handle.parameterize(mol)
+    wanted = sage200().get_partial_charges(openff(mol)).m_as("elementary_charge") * np.sqrt(138.935456)
     np.testing.assert_allclose(charges, wanted, rtol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import pickle
 import re
@@ -18,21 +19,11 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
 )
 from openff_diffsystem.interop import timemachine as tm
-from tests import timemachine_cases as cases
-from tests.timemachine_cases import BONDED, NONBONDED, SMILES, openff, rdkit
+from tests.timemachine_cases import BONDED, NONBONDED, SMILES, gasteiger, openff, rdkit, sage200, simple_handles
 
 
-@pytest.fixture(scope="module")
-def sage200():
-    return cases.sage200()
-
-
-@pytest.fixture(scope="module")
-def simple():
-    return cases.simple_handles()
-
-
-def test_params_are_float64_arrays_that_can_be_changed_in_place(simple):
+def test_params_are_float64_arrays_that_can_be_changed_in_place():
+    simple = simple_handles()
     handles = copy.deepcopy(simple)
     mol = rdkit(SMILES[0])
     for handle in handles.ordered():
@@ -48,7 +39,8 @@ def test_params_are_float64_arrays_that_can_be_changed_in_place(simple):
 
 
 @pytest.mark.parametrize("name", BONDED)
-def test_vjp_jvp_and_jit_of_bonded_handles(simple, name):
+def test_vjp_jvp_and_jit_of_bonded_handles(name):
+    simple = simple_handles()
     handle, mol = getattr(simple, name), rdkit(SMILES[0])
     apply = partial(handle.partial_parameterize, mol=mol)
     plain, idxs = handle.parameterize(mol)
@@ -69,7 +61,8 @@ def test_vjp_jvp_and_jit_of_bonded_handles(simple, name):
 
 
 @pytest.mark.parametrize("name", NONBONDED)
-def test_vjp_and_jit_of_nonbonded_handles(simple, name):
+def test_vjp_and_jit_of_nonbonded_handles(name):
+    simple = simple_handles()
     handle, mol = getattr(simple, name), rdkit(SMILES[0])
     apply = partial(handle.partial_parameterize, mol=mol)
     out, pullback = jax.vjp(apply, handle.params)
@@ -81,8 +74,9 @@ def test_vjp_and_jit_of_nonbonded_handles(simple, name):
 
 
 @pytest.mark.parametrize("name", (*BONDED, *NONBONDED))
-def test_single_precision(simple, name):
+def test_single_precision(name):
     """A gather adds no rounding to that of the numbers themselves; halving sigma is exact."""
+    simple = simple_handles()
     handle, mol = getattr(simple, name), rdkit(SMILES[0])
     wanted = handle.parameterize(mol)
     wanted = wanted[0] if isinstance(wanted, tuple) else wanted
@@ -96,10 +90,11 @@ def test_single_precision(simple, name):
 
 
 @pytest.mark.parametrize("smiles", SMILES)
-def test_terms_are_those_of_label_molecules(sage200, simple, smiles):
+def test_terms_are_those_of_label_molecules(smiles):
     """The toolkit assigns by itself; numbers of the file in MD units, equal up to rounding of unit conversions."""
+    simple = simple_handles()
     mol = rdkit(smiles)
-    (labels,) = sage200.label_molecules(openff(mol).to_topology())
+    (labels,) = sage200().label_molecules(openff(mol).to_topology())
     checks = (
         ("hb_handle", "Bonds", lambda p: [(md(p.k, "kilojoule/mole/nanometer**2"), md(p.length, "nanometer"))]),
         ("ha_handle", "Angles", lambda p: [(md(p.k, "kilojoule/mole/radian**2"), md(p.angle, "radian"), 0.0)]),
@@ -142,15 +137,17 @@ def torsion_terms(p, idivf) -> list:
     ]
 
 
-def test_impropers_have_the_centre_second_in_three_cyclic_orders(simple):
+def test_impropers_have_the_centre_second_in_three_cyclic_orders():
+    simple = simple_handles()
     mol = rdkit("CC(=O)NC")
     params, idxs = simple.it_handle.parameterize(mol)
     assert idxs[:3].tolist() == [[0, 1, 2, 3], [2, 1, 3, 0], [3, 1, 0, 2]]
     assert (params[0] == params[1]).all()
 
 
-def test_molecules_without_explicit_hydrogens_get_the_terms_of_their_atoms(simple):
+def test_molecules_without_explicit_hydrogens_get_the_terms_of_their_atoms():
     """Patterns count implicit hydrogens: heavy atoms get the same parameters with and without explicit ones."""
+    simple = simple_handles()
     bare = Chem.MolFromSmiles(SMILES[1])
     full = Chem.AddHs(bare)
     params, idxs = simple.hb_handle.parameterize(bare)
@@ -163,7 +160,8 @@ def test_molecules_without_explicit_hydrogens_get_the_terms_of_their_atoms(simpl
 
 
 @pytest.mark.parametrize("smiles", ["[Na+]", "O=O"])
-def test_molecules_without_terms(simple, smiles):
+def test_molecules_without_terms(smiles):
+    simple = simple_handles()
     mol = Chem.MolFromSmiles(smiles)
     ha = tm.HarmonicAngleHandler(["[*:1]~[*:2]~[*:3]"], [[1.0, 2.0]], None)
     for handle, shape in ((ha, (0, 3)), (simple.pt_handle, (0, 3)), (simple.it_handle, (0, 3))):
@@ -222,7 +220,69 @@ def test_smirks_with_another_number_of_tags_are_named(handler, smirks):
         handler([smirks], np.ones((1, columns)), None).parameterize(rdkit("CCCC"))
 
 
-def test_copies_and_pickles(simple):
+EVERY_HANDLE = {
+    "bonds": lambda: simple_handles().hb_handle,
+    "angles": lambda: simple_handles().ha_handle,
+    "propers": lambda: simple_handles().pt_handle,
+    "impropers": lambda: simple_handles().it_handle,
+    "Lennard-Jones": lambda: simple_handles().lj_handle,
+    "Lennard-Jones, intra": lambda: simple_handles().lj_handle_intra,
+    "charges by SMIRKS": lambda: simple_handles().q_handle,
+    "precomputed": lambda: tm.PrecomputedChargeHandler([], [], None),
+    "AM1-BCC": lambda: tm.AM1BCCHandler([], [], None),
+    "increments on AM1": lambda: tm.AM1CCCHandler(["[#6:1]-[#1:2]"], [0.3], None),
+    "increments on AM1-BCC": lambda: tm.AM1BCCCCCHandler(["[#6:1]-[#1:2]"], [0.3], None),
+    "of the force field": lambda: tm.Handles.from_smirnoff(sage200()).q_handle,
+    "a toolkit's method": lambda: tm.Handles.from_smirnoff(sage200(), "gasteiger").q_handle,
+    "a function of parameters": lambda: tm.FunctionChargeHandler(_scaled_gasteiger, np.array([0.9])),
+}
+
+
+def _scaled_gasteiger(params, mol):
+    return params[0] * gasteiger(mol)
+
+
+@pytest.mark.parametrize("name", EVERY_HANDLE)
+def test_the_contract_of_every_handle(name):
+    """What timemachine does with any handle: parameterize, jit, VJP, copy, pickle; atoms are int32 and contiguous.
+
+    Acetate has a formal charge; base charges of AM1 are given as its property, as timemachine gives them.
+    """
+    handle, mol = EVERY_HANDLE[name](), rdkit("CC(=O)[O-]" if name != "of the force field" else "[Cl-]")
+    charges = gasteiger(mol) * np.sqrt(138.935456) if name != "of the force field" else np.zeros(1)
+    for key in ("AM1BCCELF10Cache", "AM1ELF10Cache"):
+        mol.SetProp(key, base64.b64encode(pickle.dumps(charges.tolist())).decode())
+    for atom, charge in zip(mol.GetAtoms(), charges, strict=True):
+        atom.SetProp("PartialCharge", str(charge))
+    has_idxs = type(handle).__name__ in (
+        *("HarmonicBondHandler", "HarmonicAngleHandler", "ProperTorsionHandler", "ImproperTorsionHandler"),
+    )
+    apply = partial(handle.partial_parameterize, mol=mol)
+    given, expected_idxs = handle.parameterize(mol=mol), None
+    if has_idxs:
+        given, expected_idxs = given
+        assert expected_idxs.dtype == np.int32 and expected_idxs.flags.c_contiguous and len(given) == len(expected_idxs)
+        assert name == "impropers" or (expected_idxs[:, 0] < expected_idxs[:, -1]).all()
+    assert np.asarray(given).dtype == np.float64 and np.isfinite(given).all() and np.any(given)
+    out, pullback, *idxs = jax.vjp(apply, handle.params, has_aux=has_idxs)
+    np.testing.assert_array_equal(out, given)
+    (gradient,) = pullback(np.ones(np.shape(out)))
+    assert np.shape(gradient) == np.shape(handle.params)
+    if has_idxs:
+        np.testing.assert_array_equal(idxs[0], expected_idxs)
+        assert not isinstance(idxs[0], jax.Array)
+    jitted = jax.jit(lambda params: apply(params)[0] if has_idxs else apply(params))(handle.params)
+    # compiled products may round once less
+    np.testing.assert_allclose(jitted, given, rtol=1e-15)
+    for twin in (copy.deepcopy(handle), pickle.loads(pickle.dumps(handle))):
+        again = twin.parameterize(mol)
+        np.testing.assert_array_equal(again[0] if has_idxs else again, given)
+        assert twin.props == handle.props and twin.lookup_smirks("nothing") is None
+        assert not np.shares_memory(twin.params, handle.params)
+
+
+def test_copies_and_pickles():
+    simple = simple_handles()
     mol = rdkit(SMILES[2])
     for handle in simple.ordered():
         handle.parameterize(mol)
@@ -232,7 +292,8 @@ def test_copies_and_pickles(simple):
             assert not np.array_equal(twin.params, handle.params)
 
 
-def test_lookup_and_counts(simple):
+def test_lookup_and_counts():
+    simple = simple_handles()
     bond = simple.hb_handle
     assert bond.lookup_smirks(bond.smirks[3]) is not None and bond.lookup_smirks("nothing") is None
     bond.lookup_smirks(bond.smirks[3])[:] *= 1  # a view: changes reach params

@@ -5,29 +5,12 @@ Needs a checkout of proteneer/timemachine on PYTHONPATH.
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
-from openff.toolkit import Molecule
 
-from openff_diffsystem import DiffSystem
 from openff_diffsystem.interop import timemachine as tm
-from tests import timemachine_cases as cases
-from tests.molecules import with_charges
-from tests.timemachine_cases import SMILES, rdkit
-
-
-@pytest.fixture(scope="module")
-def sage200():
-    return cases.sage200()
-
-
-@pytest.fixture(scope="module")
-def system(sage200):
-    """N-methylacetamide, bent: at a planar centre the two orders of improper torsions agree."""
-    molecule = Molecule(with_charges("CC(=O)NC"))
-    system = DiffSystem.from_smirnoff(sage200, molecule, charge_from_molecules=[molecule])
-    system.positions = system.positions + np.random.default_rng(0).normal(scale=0.01, size=system.positions.shape)
-    return system
+from tests.timemachine_cases import SMILES, bent_amide, odd_phase, rdkit, sage200
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +22,8 @@ def stock():
 PAIRED = ("hb_handle", "ha_handle", "pt_handle", "it_handle", "lj_handle")
 
 
-def test_numbers_of_the_shipped_force_field(stock, sage200):
-    ours = tm.to_forcefield(sage200, "am1bcc")
+def test_numbers_of_the_shipped_force_field(stock):
+    ours = tm.to_forcefield(sage200(), "am1bcc")
     for name in PAIRED:
         mine, theirs = getattr(ours, name), getattr(stock, name)
         assert mine.smirks == theirs.smirks
@@ -53,8 +36,8 @@ def test_numbers_of_the_shipped_force_field(stock, sage200):
 
 
 @pytest.mark.parametrize("smiles", SMILES)
-def test_terms_of_the_stock_handlers(stock, sage200, smiles):
-    ours, mol = tm.to_forcefield(sage200, "am1bcc"), rdkit(smiles)
+def test_terms_of_the_stock_handlers(stock, smiles):
+    ours, mol = tm.to_forcefield(sage200(), "am1bcc"), rdkit(smiles)
     for name in PAIRED:
         mine, theirs = getattr(ours, name).parameterize(mol), getattr(stock, name).parameterize(mol)
         if name == "lj_handle":
@@ -64,8 +47,9 @@ def test_terms_of_the_stock_handlers(stock, sage200, smiles):
             np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-15)
 
 
-def test_energies_of_timemachines_potentials(stock, system):
+def test_energies_of_timemachines_potentials(stock):
     """Its reference potentials take our arrays and give our energies; Coulomb without damping and cutoff."""
+    system = bent_amide()
     from timemachine.potentials import bonded, nonbonded
 
     x = system.positions
@@ -90,3 +74,53 @@ def test_energies_of_timemachines_potentials(stock, system):
     )
     by_pairs = nonbonded.nonbonded_on_precomputed_pairs(x, pairs.params, None, pairs.idxs, arrays.beta, arrays.cutoff)
     assert float(np.sum(together)) == pytest.approx(float(sum(part.sum() for part in by_pairs)), rel=1e-7)
+
+
+@pytest.mark.parametrize("molecule", [bent_amide, odd_phase])
+def test_bonded_potentials_have_our_energies_and_slopes_in_theta(stock, molecule):
+    """timemachine's potential objects with our arrays, also where a phase is neither 0 nor 180 degrees."""
+    from timemachine import potentials
+
+    system = molecule()
+    x, theta = system.positions, system.force_field_parameters
+
+    def theirs(theta):
+        functions = (tm.harmonic_bonds, tm.harmonic_angles, tm.periodic_torsions)
+        bonds, angles, torsions = (function(system, theta) for function in functions)
+        return (
+            potentials.HarmonicBond(bonds[1])(x, bonds[0], None)
+            + potentials.HarmonicAngle(angles[1])(x, angles[0], None)
+            + potentials.PeriodicTorsion(torsions[1])(x, torsions[0], None)
+        )
+
+    def ours(theta):
+        terms = system.energy_terms(x, theta, add_constrained_forces=True)
+        return sum(terms[name] for name in ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions"))
+
+    (energy, slopes), (wanted, wanted_slopes) = (jax.value_and_grad(function)(theta) for function in (theirs, ours))
+    assert float(energy) == pytest.approx(float(wanted), rel=1e-9)
+    # slopes reach hundreds of kJ/mol per nm; both sides compute in double precision
+    np.testing.assert_allclose(slopes.vector, wanted_slopes.vector, rtol=1e-9, atol=1e-9)
+
+
+def test_all_pairs_and_the_list_of_pairs_have_the_same_slopes_in_theta(stock):
+    """Through ``Nonbonded``, which takes exclusions off the sum over all pairs, and through the list of the others."""
+    from timemachine import potentials
+
+    system = bent_amide()
+    x, theta = system.positions, system.force_field_parameters
+
+    def all_pairs(theta):
+        arrays = tm.nonbonded(system, theta)
+        exclusions = (arrays.exclusion_idxs, arrays.scale_factors)
+        return potentials.Nonbonded(len(x), *exclusions, arrays.beta, arrays.cutoff)(x, arrays.params, None)
+
+    def listed(theta):
+        pairs = tm.nonbonded_pair_list(system, theta)
+        return potentials.NonbondedPairListPrecomputed(pairs.idxs, pairs.beta, pairs.cutoff)(x, pairs.params, None)
+
+    whole, by_pairs = (jax.grad(function)(theta).vector for function in (all_pairs, listed))
+    # bonded pairs, which are taken off the sum, are repelled many times more than the others
+    scale = float(np.abs(whole).max())
+    assert scale > 1.0
+    np.testing.assert_allclose(whole, by_pairs, rtol=1e-7, atol=1e-7 * scale)

@@ -9,7 +9,9 @@ import numpy as np
 from openff.toolkit import ForceField, Molecule
 from rdkit import Chem
 
+from openff_diffsystem import DiffSystem
 from openff_diffsystem.interop import timemachine as tm
+from tests.molecules import with_charges
 
 SMILES = ("CC(=O)Nc1ccccc1O", "C1CNCOC1F", "CS(=O)(=O)N", "c1ccc2[nH]ccc2c1", "C[N+](=O)[O-]")
 BONDED = ("hb_handle", "ha_handle", "pt_handle", "it_handle")
@@ -48,11 +50,31 @@ def simple_handles() -> tm.Handles:
     return tm.Handles.from_smirnoff(sage200(), charges)
 
 
+@lru_cache
+def bent_amide() -> DiffSystem:
+    """N-methylacetamide, bent: at a planar centre the two conventions of improper torsions agree."""
+    return _distorted("CC(=O)NC", 0.01)
+
+
+@lru_cache
+def odd_phase() -> DiffSystem:
+    """Cyclopropanecarbaldehyde, which has torsions with a phase of 320 degrees (t42), without its mirror plane."""
+    return _distorted("O=CC1CC1", 0.03)
+
+
+def _distorted(smiles: str, scale: float) -> DiffSystem:
+    """A molecule in Sage 2.0.0, its coordinates with noise of a scale, nm."""
+    molecule = Molecule(with_charges(smiles))
+    system = DiffSystem.from_smirnoff(sage200(), molecule, charge_from_molecules=[molecule])
+    system.positions = system.positions + np.random.default_rng(0).normal(scale=scale, size=system.positions.shape)
+    return system
+
+
 def torsion_energy(x: np.ndarray, params: Any, idxs: np.ndarray) -> float:
-    """k (1 + cos(n phi - phase)), summed, kJ/mol."""
+    """k (1 + cos(n phi - phase)), summed, kJ/mol; phi has timemachine's sign, the opposite of OpenMM's and IUPAC's."""
     p0, p1, p2, p3 = (x[idxs[:, i]] for i in range(4))
     n1, n2 = np.cross(p1 - p0, p2 - p1), np.cross(p2 - p1, p3 - p2)
     axis = p2 - p1
     sine = (np.cross(n1, n2) * axis).sum(1) / np.linalg.norm(axis, axis=1)
     k, phase, n = np.asarray(params).T
-    return float((k * (1 + np.cos(n * np.arctan2(sine, (n1 * n2).sum(1)) - phase))).sum())
+    return float((k * (1 + np.cos(n * np.arctan2(-sine, (n1 * n2).sum(1)) - phase))).sum())

@@ -19,45 +19,45 @@ AtomIndices = tuple[int, ...]
 _NO_LIMIT = int(np.iinfo(np.uintc).max)
 
 
-class _Query(NamedTuple):
+class Query(NamedTuple):
     """A parsed pattern.
 
     Attributes
     ----------
     query
         The RDKit molecule.
+    tags
+        The tags :1, :2, ..., ascending.
     tagged
-        The query atoms that carry the tags :1, :2, ..., in that order.
+        The query atoms that carry them, in that order.
     untagged
         The pattern without its tags: patterns that share it have the same query atoms, in the same order.
     """
 
     query: Any
+    tags: tuple[int, ...]
     tagged: tuple[int, ...]
     untagged: str
 
 
 @lru_cache(maxsize=65536)
-def _query(smirks: str) -> _Query:
-    query = Chem.MolFromSmarts(smirks)
-    if query is None:
-        raise UnsupportedForceFieldError(f"RDKit cannot parse the SMIRKS {smirks!r}")
-    tagged = {atom.GetAtomMapNum(): atom.GetIdx() for atom in query.GetAtoms() if atom.GetAtomMapNum()}
-    return _Query(query, tuple(tagged[tag] for tag in sorted(tagged)), re.sub(r":\d+\]", "]", smirks))
-
-
-def number_of_tags(smirks: str) -> int:
-    """How many atoms a pattern tags.
+def parsed(smirks: str) -> Query:
+    """A pattern, parsed once in a process. The query is shared: leave it as it is.
 
     Raises
     ------
     UnsupportedForceFieldError
         If RDKit cannot parse it.
     """
-    return len(_query(smirks).tagged)
+    query = Chem.MolFromSmarts(smirks)
+    if query is None:
+        raise UnsupportedForceFieldError(f"RDKit cannot parse the SMIRKS {smirks!r}")
+    tagged = {atom.GetAtomMapNum(): atom.GetIdx() for atom in query.GetAtoms() if atom.GetAtomMapNum()}
+    tags = tuple(sorted(tagged))
+    return Query(query, tags, tuple(tagged[tag] for tag in tags), re.sub(r":\d+\]", "]", smirks))
 
 
-def _all_atoms(rdmol: Any, query: _Query) -> tuple[AtomIndices, ...]:
+def _all_atoms(rdmol: Any, query: Query) -> tuple[AtomIndices, ...]:
     return rdmol.GetSubstructMatches(query.query, uniquify=False, maxMatches=_NO_LIMIT, useChirality=True)
 
 
@@ -72,7 +72,7 @@ def _matches_of_all(rdmol: Any, parameters: Iterable[Any]) -> Iterator[tuple[lis
 
     Ports of Amber name each residue once per term, with other atoms tagged: such patterns are searched for once.
     """
-    queries = [_query(parameter.smirks) for parameter in parameters]
+    queries = [parsed(parameter.smirks) for parameter in parameters]
     still_to_come = Counter(query.untagged for query in queries)
     known: dict[str, tuple[AtomIndices, ...]] = {}
     for row, query in enumerate(queries):

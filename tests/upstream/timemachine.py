@@ -27,8 +27,12 @@ SUITES = {
         "test_potential.py",
     ),
     "nonbonded": ("test_jax_nonbonded.py",),
-    "topology": ("test_topology.py", "test_single_topology.py"),
-    "combined": ("test_single_topology_combined.py", "test_interpolate.py"),
+    "topology": (
+        *("test_topology.py", "test_single_topology.py", "test_single_topology_mol_utils.py"),
+        *("test_dummy.py", "test_terminal_bond_maps.py"),
+    ),
+    "combined": ("test_single_topology_combined.py",),
+    "interpolation": ("test_interpolate.py",),
 }
 """timemachine's test files: what parameterizes, what evaluates, what combines two ligands, also with surroundings."""
 
@@ -42,9 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reuse", action="store_true", help="take stock records that the kept folder has")
     parser.add_argument("-k", dest="expression", default="", help="only these tests, as in pytest")
     parser.add_argument("--limit", type=float, default=3600, help="seconds per suite and run; then it is cut off")
+    parser.add_argument("--test-limit", type=float, default=600, help="seconds per test; then it fails")
     options = parser.parse_args(arguments)
     if options.checkout is None or not (options.checkout / "timemachine" / "ff").is_dir():
         parser.error("no checkout of timemachine; pass --checkout or set TIMEMACHINE")
+    if sys.version_info < (3, 12):
+        parser.error("timemachine needs Python 3.12: make timemachine PYTHON=python3.12 VENV=.venv-3.12")
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"no suite of ours: {', '.join(sorted(unknown))}")
     with TemporaryDirectory() as temporary:
@@ -76,10 +83,13 @@ def _run(mode: str, suite: str, options: argparse.Namespace) -> Records:
         *(sys.executable, "-m", "pytest", *(f"tests/{name}" for name in SUITES[suite])),
         *("-p", "tests.upstream.timemachine_plugin", "-p", "no:cacheprovider"),
         *("-o", "addopts=--hypothesis-profile=no-deadline", "-m", "not nightly and (nocuda or nogpu)"),
-        *(f"--upstream-handlers={mode}", f"--upstream-records={records}", "--tb=short", "-rfE", "--durations=10"),
+        *(f"--upstream-handlers={mode}", f"--upstream-records={records}"),
+        *(f"--upstream-limit={options.test_limit}", "--tb=short", "-rfE", "--durations=10"),
         *(["-k", options.expression] if options.expression else []),
     ]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg"}
+    # what jax compiles for the first run serves the second
+    environment |= {"JAX_COMPILATION_CACHE_DIR": str(options.keep / "compiled")}
     # ours first: both repositories have a folder named tests, and pytest finds timemachine's helpers through conftest
     folders = (_REPOSITORY, options.checkout.resolve(), os.environ.get("PYTHONPATH"))
     environment["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)

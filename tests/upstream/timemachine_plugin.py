@@ -7,6 +7,7 @@ what OpenEye does for bond charge increments RDKit does here.
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 import types
 from collections.abc import Generator
@@ -24,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("upstream")
     group.addoption("--upstream-handlers", choices=(STOCK, SWAPPED), required=True, help="which to run with")
     group.addoption("--upstream-records", metavar="FILE", required=True, help="gets a line of JSON per test")
+    group.addoption("--upstream-limit", type=float, default=0, help="seconds after which a test fails; 0 for none")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,6 +53,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, None, None]:
 
 
 _OUTCOME: pytest.StashKey[tuple[str, str]] = pytest.StashKey()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    limit = item.config.option.upstream_limit
+
+    def cut_off(*_: Any) -> None:
+        raise TimeoutError(f"cut off after {limit:.0f} s")
+
+    previous = signal.signal(signal.SIGALRM, cut_off)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -41,6 +41,7 @@ from openff_diffsystem.interop.timemachine.charge_handles import (
 from openff_diffsystem.interop.timemachine.charge_sources import (
     ForceFieldChargeHandler,
     FunctionChargeHandler,
+    NeuralChargeHandler,
     ToolkitCharges,
 )
 from openff_diffsystem.interop.timemachine.conventions import ONE_4PI_EPS0
@@ -70,6 +71,7 @@ __all__ = [
     "ImproperTorsionHandler",
     "LennardJonesHandler",
     "LennardJonesIntraHandler",
+    "NeuralChargeHandler",
     "NonbondedArrays",
     "PairListArrays",
     "PrecomputedChargeHandler",

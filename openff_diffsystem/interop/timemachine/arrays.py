@@ -23,6 +23,14 @@ from openff_diffsystem.potentials.pairs import PADDING, SCALED_14
 Scale14 = Literal["timemachine", "smirnoff"]
 """0.5 for Coulomb and Lennard-Jones, or the force field's own."""
 
+TorsionConvention = Literal["openff", "timemachine"]
+"""Whose torsions.
+
+``"openff"`` has OpenFF's energies: phases change their sign, because timemachine measures dihedral angles with the
+opposite one, and an improper torsion has its central atom first. ``"timemachine"`` is what timemachine's handlers give
+and its alchemical topologies expect, phases as they are and the central atom second: another energy where a phase is
+neither 0 nor 180 degrees, or a centre is not planar.
+"""
 
 _HELD = frozenset(
     ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW", "Electrostatics", "Constraints", "VirtualSites")
@@ -82,34 +90,27 @@ def harmonic_angles(system: Any, theta: Any = None) -> tuple[jax.Array, np.ndarr
     return jnp.pad(params, ((0, 0), (0, 1))), idxs if idxs.shape[1] == 3 else np.empty((0, 3), dtype=np.int32)
 
 
-def proper_torsions(system: Any, theta: Any = None) -> tuple[jax.Array, np.ndarray]:
+def proper_torsions(
+    system: Any, theta: Any = None, convention: TorsionConvention = "openff"
+) -> tuple[jax.Array, np.ndarray]:
     """``(n, 3)`` k, phase and periodicity, and ``(n, 4)`` atoms, the smaller end first."""
-    params, idxs = _torsions(system, theta, "ProperTorsions")
+    params, idxs = _torsions(system, theta, "ProperTorsions", convention)
     return params, _smaller_end_first(idxs)
 
 
 def improper_torsions(
-    system: Any, theta: Any = None, order: Literal["openff", "timemachine"] = "openff"
+    system: Any, theta: Any = None, convention: TorsionConvention = "openff"
 ) -> tuple[jax.Array, np.ndarray]:
-    """``(n, 3)`` k, phase and periodicity, and ``(n, 4)`` atoms.
-
-    Parameters
-    ----------
-    order
-        ``"openff"`` has the central atom first and OpenFF's energy. ``"timemachine"`` has it second: what timemachine's
-        handles give, and what its alchemical topologies expect, with another energy where the centre is not planar.
-    """
-    params, idxs = _torsions(system, theta, "ImproperTorsions")
-    if order not in ("openff", "timemachine"):
-        raise UnsupportedInputError(f"order must be 'openff' or 'timemachine', not {order!r}")
-    return params, idxs if order == "openff" else np.ascontiguousarray(idxs[:, [1, 0, 2, 3]])
+    """``(n, 3)`` k, phase and periodicity, and ``(n, 4)`` atoms, the central one first, or second as in timemachine."""
+    params, idxs = _torsions(system, theta, "ImproperTorsions", convention)
+    return params, idxs if convention == "openff" else np.ascontiguousarray(idxs[:, [1, 0, 2, 3]])
 
 
 def periodic_torsions(
-    system: Any, theta: Any = None, order: Literal["openff", "timemachine"] = "openff"
+    system: Any, theta: Any = None, convention: TorsionConvention = "openff"
 ) -> tuple[jax.Array, np.ndarray]:
     """Proper and improper torsions together, propers first."""
-    propers, impropers = proper_torsions(system, theta), improper_torsions(system, theta, order)
+    propers, impropers = (function(system, theta, convention) for function in (proper_torsions, improper_torsions))
     return jnp.concatenate([propers[0], impropers[0]]), np.concatenate([propers[1], impropers[1]])
 
 
@@ -117,6 +118,15 @@ def nonbonded(
     system: Any, theta: Any = None, scale14: Scale14 = "timemachine", *, beta: float = BETA, cutoff: float = CUTOFF
 ) -> NonbondedArrays:
     """All pairs but the excluded, for ``Nonbonded(n_atoms, exclusion_idxs, scale_factors, beta, cutoff)``.
+
+    Parameters
+    ----------
+    system, theta
+        As for ``DiffSystem.parameterize``.
+    scale14
+        1-4 interactions are halved as in timemachine's topologies, or scaled as the force field says.
+    beta, cutoff
+        Ewald splitting parameter, 1/nm, and cutoff, nm; timemachine's unless given.
 
     Raises
     ------
@@ -136,12 +146,9 @@ def nonbonded(
 def nonbonded_pair_list(
     system: Any, theta: Any = None, scale14: Scale14 = "timemachine", *, beta: float = BETA, cutoff: float = CUTOFF
 ) -> PairListArrays:
-    """Every interacting pair, with its own parameters. The pairs grow with the square of the atoms: for small systems.
+    """Every interacting pair, with its own parameters, for ``NonbondedPairListPrecomputed(idxs, beta, cutoff)``.
 
-    Raises
-    ------
-    UnsupportedForceFieldError
-        If the system has virtual sites, or pairs with parameters of their own (``NonbondedExceptions``).
+    The pairs grow with the square of the atoms: for small systems. Arguments and errors are those of :func:`nonbonded`.
     """
     charges, lennard_jones = _particles(system, theta)
     interactions = isolated_interactions(system, True)
@@ -170,13 +177,16 @@ def _harmonic(system: Any, theta: Any, section: str, names: tuple[str, str]) -> 
     return params, _smaller_end_first(system.indices(section))
 
 
-def _torsions(system: Any, theta: Any, section: str) -> tuple[jax.Array, np.ndarray]:
+def _torsions(system: Any, theta: Any, section: str, convention: TorsionConvention) -> tuple[jax.Array, np.ndarray]:
     _check_sections(system)
+    if convention not in ("openff", "timemachine"):
+        raise UnsupportedInputError(f"convention must be 'openff' or 'timemachine', not {convention!r}")
     if section not in system.sections:
         return jnp.empty((0, 3)), np.empty((0, 4), dtype=np.int32)
     parameters = system.parameterize(theta)
     k, phase, idivf = (parameters.column(section, name) for name in ("k", "phase", "idivf"))
     periodicity = jnp.asarray(system.term_static[section]["periodicity"], dtype=k.dtype)
+    phase = -phase if convention == "openff" else phase
     return jnp.stack([k / idivf, phase, periodicity], axis=1), system.indices(section)
 
 

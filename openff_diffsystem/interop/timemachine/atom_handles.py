@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.interop.timemachine.handle import Handle
 from openff_diffsystem.interop.timemachine.matching import apply, as_array, assign, cached, gather, molecule_key
 
@@ -19,6 +20,14 @@ def atom_rows(mol: Any, key: bytes, smirks: Sequence[str]) -> np.ndarray:
     return result
 
 
+def _linear(params: Any, smirks: Sequence[str], mol: Any, weights: tuple[float, ...] | None = None) -> AffineMap:
+    key = molecule_key(mol)
+    return cached(
+        ("atoms", key, tuple(smirks), params.shape, weights),
+        lambda: gather(atom_rows(mol, key, smirks), params.shape, weights=weights),
+    )
+
+
 class LennardJonesHandler(Handle):
     """Lennard-Jones: rows ``(sigma, sqrt(epsilon))``, nm and sqrt(kJ/mol).
 
@@ -29,12 +38,7 @@ class LennardJonesHandler(Handle):
     def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> Any:
         """``(n_atoms, 2)``, a jax array: sigma/2 and sqrt(epsilon), so that sums and products combine pairs."""
         params = as_array(params)
-        key = molecule_key(mol)
-        linear = cached(
-            ("lennard-jones", key, tuple(smirks), params.shape),
-            lambda: gather(atom_rows(mol, key, smirks), params.shape, weights=(0.5, 1.0)),
-        )
-        return linear(params)
+        return _linear(params, smirks, mol, weights=(0.5, 1.0))(params)
 
 
 class LennardJonesIntraHandler(LennardJonesHandler):
@@ -52,12 +56,7 @@ class SimpleChargeHandler(Handle):
     def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> Any:
         """``(n_atoms,)``; an atom that nothing matches gets the first charge, as in timemachine."""
         params = as_array(params)
-        key = molecule_key(mol)
-        linear = cached(
-            ("charges", key, tuple(smirks), params.shape),
-            lambda: gather(atom_rows(mol, key, smirks), params.shape),
-        )
-        return apply(linear, params)
+        return apply(_linear(params, smirks, mol), params)
 
 
 class SimpleChargeIntraHandler(SimpleChargeHandler):

@@ -6,17 +6,31 @@ come in the order in which terms were first matched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
+from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.chemistry.matching import forward_or_reversed, improper
 from openff_diffsystem.exceptions import ParameterMismatchError, UnassignedParameterError
 from openff_diffsystem.interop.timemachine.handle import Handle
 from openff_diffsystem.interop.timemachine.matching import apply, as_array, assign, cached, gather, molecule_key
 
 _CYCLES = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+
+_Terms = tuple[AffineMap, np.ndarray]
+"""The map from ``params`` to the parameters of terms, and their atoms."""
+
+
+def _parameterize(
+    build: Callable[[bytes, tuple[int, ...]], _Terms], params: Any, mol: Any, *question: Hashable
+) -> tuple[Any, np.ndarray]:
+    """Parameters and atoms; terms are built once for a question, a molecule and a shape of ``params``."""
+    params = as_array(params)
+    key = molecule_key(mol)
+    linear, idxs = cached((*question, key, params.shape), lambda: build(key, params.shape))
+    return apply(linear, params), idxs.copy()
 
 
 class HarmonicBondHandler(Handle):
@@ -31,16 +45,13 @@ class HarmonicBondHandler(Handle):
         UnassignedParameterError
             If the matched pairs are not the bonds of the molecule.
         """
-        params = as_array(params)
-        key = molecule_key(mol)
 
-        def build() -> tuple[Any, np.ndarray]:
+        def build(key: bytes, shape: tuple[int, ...]) -> _Terms:
             idxs, rows = assign(mol, key, smirks, 2, forward_or_reversed)
             _check_bonds(mol, idxs)
-            return gather(rows, params.shape), idxs
+            return gather(rows, shape), idxs
 
-        linear, idxs = cached(("bonds", key, tuple(smirks), params.shape), build)
-        return apply(linear, params), idxs.copy()
+        return _parameterize(build, params, mol, "bonds", tuple(smirks))
 
 
 class HarmonicAngleHandler(Handle):
@@ -49,15 +60,12 @@ class HarmonicAngleHandler(Handle):
     @staticmethod
     def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
         """``(n_angles, 3)`` parameters, the third a zero, timemachine's stabiliser; ``(n_angles, 3)`` atoms."""
-        params = as_array(params)
-        key = molecule_key(mol)
 
-        def build() -> tuple[Any, np.ndarray]:
+        def build(key: bytes, shape: tuple[int, ...]) -> _Terms:
             idxs, rows = assign(mol, key, smirks, 3, forward_or_reversed)
-            return gather(rows, params.shape, extra_columns=1), idxs
+            return gather(rows, shape, extra_columns=1), idxs
 
-        linear, idxs = cached(("angles", key, tuple(smirks), params.shape), build)
-        return apply(linear, params), idxs.copy()
+        return _parameterize(build, params, mol, "angles", tuple(smirks))
 
 
 class ProperTorsionHandler(Handle):
@@ -96,19 +104,16 @@ class ProperTorsionHandler(Handle):
     @staticmethod
     def static_parameterize(params: Any, smirks: Sequence[str], counts: Any, mol: Any) -> tuple[Any, np.ndarray]:
         """``(n_terms, 3)`` parameters and ``(n_terms, 4)`` atoms; the terms of a torsion follow each other."""
-        params = as_array(params)
-        key = molecule_key(mol)
         counts = np.asarray(counts)
 
-        def build() -> tuple[Any, np.ndarray]:
+        def build(key: bytes, shape: tuple[int, ...]) -> _Terms:
             idxs, patterns = assign(mol, key, smirks, 4, forward_or_reversed)
             ends = np.cumsum(counts)
             rows = [np.arange(ends[p] - counts[p], ends[p]) for p in patterns]
             flat = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
-            return gather(flat, params.shape), np.repeat(idxs, counts[patterns], axis=0)
+            return gather(flat, shape), np.repeat(idxs, counts[patterns], axis=0)
 
-        linear, idxs = cached(("propers", key, tuple(smirks), counts.tobytes(), params.shape), build)
-        return apply(linear, params), idxs.copy()
+        return _parameterize(build, params, mol, "propers", tuple(smirks), counts.tobytes())
 
     def serialize(self) -> dict[str, dict[str, Any]]:
         """As of the other handles, with a list of terms per pattern."""
@@ -136,16 +141,13 @@ class ImproperTorsionHandler(Handle):
     @staticmethod
     def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
         """``(3 n_centres, 3)`` parameters and ``(3 n_centres, 4)`` atoms."""
-        params = as_array(params)
-        key = molecule_key(mol)
 
-        def build() -> tuple[Any, np.ndarray]:
+        def build(key: bytes, shape: tuple[int, ...]) -> _Terms:
             idxs, rows = assign(mol, key, smirks, 4, improper)
             orders = [(c[0], 1, c[1], c[2]) for c in (tuple((0, 2, 3)[i] for i in cycle) for cycle in _CYCLES)]
-            return gather(np.repeat(rows, 3), params.shape), np.ascontiguousarray(idxs[:, orders].reshape(-1, 4))
+            return gather(np.repeat(rows, 3), shape), np.ascontiguousarray(idxs[:, orders].reshape(-1, 4))
 
-        linear, idxs = cached(("impropers", key, tuple(smirks), params.shape), build)
-        return apply(linear, params), idxs.copy()
+        return _parameterize(build, params, mol, "impropers", tuple(smirks))
 
 
 def _check_bonds(mol: Any, idxs: np.ndarray) -> None:

@@ -108,17 +108,22 @@ class AM1CCCHandler(Handle):
         UnsupportedElementError
             If the molecule has an element that the increments do not cover.
         """
-        self.validate_input(mol)
-        return _with_increments(params, self.smirks, mol, self.source, self.property_name)
+        key = molecule_key(mol)
+        self._check_elements(mol, key)
+        return _with_increments(params, self.smirks, mol, key, self.source, self.property_name)
 
     @classmethod
     def static_parameterize(cls, params: Any, smirks: Sequence[str], mol: Any) -> Any:
         """The same for other SMIRKS and any element."""
-        return _with_increments(params, smirks, mol, cls.source, cls.property_name)
+        return _with_increments(params, smirks, mol, molecule_key(mol), cls.source, cls.property_name)
 
     def validate_input(self, mol: Any) -> None:
         """Check the elements."""
-        unsupported = {atom.GetAtomicNum() for atom in mol.GetAtoms()} - self.supported_elements
+        self._check_elements(mol, molecule_key(mol))
+
+    def _check_elements(self, mol: Any, key: bytes) -> None:
+        present = cached(("elements", key), lambda: frozenset(atom.GetAtomicNum() for atom in mol.GetAtoms()))
+        unsupported = present - self.supported_elements
         if unsupported:
             raise UnsupportedElementError(
                 f"{type(self).__name__}: unsupported elements (no increments), atomic numbers {sorted(unsupported)}"
@@ -218,9 +223,10 @@ def _own_charge(atom: Any) -> float:
     return charge
 
 
-def _with_increments(params: Any, smirks: Sequence[str], mol: Any, source: ChargeSource, property_name: str) -> Any:
+def _with_increments(
+    params: Any, smirks: Sequence[str], mol: Any, key: bytes, source: ChargeSource, property_name: str
+) -> Any:
     params = as_array(params)
-    key = molecule_key(mol)
     base = base_charges(mol, source, property_name)
     matched = cached(("increments", key, tuple(smirks)), lambda: directed_bonds(mol, smirks))
     linear = cached(

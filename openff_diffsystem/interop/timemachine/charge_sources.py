@@ -83,12 +83,61 @@ class FunctionChargeHandler(Handle):
         raise UnsupportedForceFieldError(_NOT_IN_FILES.format("charges from a function"))
 
 
+class NeuralChargeHandler(FunctionChargeHandler):
+    """Charges by espaloma-charge, with gradients of its weights; molecules need explicit hydrogens.
+
+    Parameters
+    ----------
+    network
+        What :func:`~openff_diffsystem.neural.load_espaloma` returned: the ``params``.
+
+    Raises
+    ------
+    MissingStackError
+        If expaloma is not installed.
+    """
+
+    def __init__(self, network: Any = None) -> None:
+        """Take a network; the weights that expaloma ships unless given."""
+        from openff_diffsystem.neural import load_espaloma
+
+        super().__init__(_network_charges, load_espaloma() if network is None else network)
+
+    @classmethod
+    def from_force_field(cls, force_field: Any) -> NeuralChargeHandler:
+        """The network that the NeuralCharges section of a swapped ``ForceField`` names, for every molecule.
+
+        Library charges, which come first in a SMIRNOFF force field, are not asked.
+
+        Raises
+        ------
+        UnsupportedForceFieldError
+            If there is no such section, or it names no model.
+        """
+        from openff_diffsystem.layout import handlers_of
+
+        for handler in handlers_of(force_field):
+            if handler.TAGNAME == "NeuralCharges":
+                return cls(handler.params)
+        raise UnsupportedForceFieldError(
+            "charges='neural' takes the network of a NeuralCharges section, and the force field has none; add one, or "
+            "pass a pair of NeuralChargeHandler"
+        )
+
+
+def _network_charges(network: Any, mol: Any) -> Any:
+    from openff_diffsystem.neural import MoleculeGraph, espaloma_charges
+
+    graph = cached(("graph", molecule_key(mol)), lambda: MoleculeGraph.from_molecule(mol))
+    return espaloma_charges(network, graph)
+
+
 class ForceFieldChargeHandler(Handle):
     """Charges as a SMIRNOFF force field assigns them: library, network, NAGL, increments, AM1-BCC, in that order.
 
     ``params``, ``(n_values,)``, are library charges and increments, times the square root of 138.935456;
     ``smirks`` has the pattern of each. Charges of a network (NeuralCharges) are constants here:
-    :class:`FunctionChargeHandler` takes its weights as ``params``.
+    :class:`NeuralChargeHandler` has its weights as ``params``.
 
     Parameters
     ----------

@@ -87,13 +87,7 @@ class ForceFieldFile:
 
     @classmethod
     def parse(cls, text: str) -> ForceFieldFile:
-        """Read a text. Nothing in it is run.
-
-        Raises
-        ------
-        CorruptFileError
-            If it is not such a text.
-        """
+        """Read a text. Nothing in it is run; errors are those of :meth:`read`, without a path."""
         content = _dictionary(text)
         names = {name: content.pop(name, default) for name, default in _NAMES.items()}
         for name, value in names.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from openff_diffsystem.interop.timemachine import atom_handles, bonded, charge_h
 from openff_diffsystem.interop.timemachine.charge_sources import (
     ForceFieldChargeHandler,
     FunctionChargeHandler,
+    NeuralChargeHandler,
     ToolkitCharges,
 )
 from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
@@ -51,7 +52,8 @@ class Handles:
         force_field
             ``ForceField``, swapped or stock. A section that it lacks gives ``None``.
         charges
-            ``"smirnoff"``, as the force field assigns them; ``"am1bcc"``; ``"precomputed"``, from the molecule's atoms;
+            ``"smirnoff"``, as the force field assigns them; ``"neural"``, from the network of its NeuralCharges
+            section, whose weights are then the ``params``; ``"am1bcc"``; ``"precomputed"``, from the molecule's atoms;
             any other name, a method of the registered toolkits such as a NAGL model; a function from an RDKit molecule
             to charges in e; or a pair of handles, for the environment and within the ligand.
 
@@ -68,11 +70,18 @@ class Handles:
         return cls._of(made, q_handle, q_handle_intra, protein_ff, water_ff)
 
     @classmethod
-    def from_file(cls, file: ForceFieldFile) -> Handles:
+    def from_file(cls, file: ForceFieldFile, *, ignore: Iterable[str] = ()) -> Handles:
         """Handles with the numbers of a timemachine file; ``intra`` ones that it lacks are copies of the others.
 
         Charges within the ligand may be of another kind than the others, as in timemachine. Sections of the solvent
         have no handle in timemachine's ``Forcefield``: they may repeat the others, and are passed over.
+
+        Parameters
+        ----------
+        file
+            What was read.
+        ignore
+            Sections to leave behind, for example ``("GBSA",)``, which ``Forcefield.load_from_file`` drops by itself.
 
         Raises
         ------
@@ -81,7 +90,10 @@ class Handles:
             of its own.
         """
         made = {}
+        dropped = set(ignore)
         for name, section in file.sections.items():
+            if name in dropped:
+                continue
             if name.endswith(_SOLVENT):
                 _check_solvent(name, section, file)
             else:
@@ -192,7 +204,9 @@ _CLASSES: dict[str, Callable[[Any, Any, Any], Handle]] = {
 
 def _handle(name: str, section: Section) -> Handle:
     if name not in _CLASSES:
-        raise UnsupportedForceFieldError(f"there is no handle for section {name} of a timemachine file")
+        raise UnsupportedForceFieldError(
+            f"there is no handle for section {name} of a timemachine file; pass ignore=({name!r},) to leave it behind"
+        )
     return _CLASSES[name](section.smirks, section.params, section.props)
 
 
@@ -209,6 +223,8 @@ def _charge_handles(force_field: Any, charges: Charges) -> tuple[Any, Any]:
         return charges
     if charges == "smirnoff":
         return ForceFieldChargeHandler(force_field), ForceFieldChargeHandler(force_field)
+    if charges == "neural":
+        return NeuralChargeHandler.from_force_field(force_field), NeuralChargeHandler.from_force_field(force_field)
     if charges == "am1bcc":
         return charge_handles.AM1BCCHandler(), charge_handles.AM1BCCIntraHandler()
     if charges == "precomputed":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ from rdkit import Chem
 
 from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.assignment import AffineRows
+from openff_diffsystem.chemistry.matching import parsed, tagged_matches
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.interop.timemachine.matching import Pattern
 
 _X = "#6X3,#7X2,#15X2,#7X3+1,#15X3+1,#8X2+1,#16X2+1"
 """Atoms that can bear a double bond in the ring."""
@@ -35,12 +36,12 @@ def directed_bonds(mol: Any, smirks: Sequence[str]) -> tuple[np.ndarray, np.ndar
     rows
         ``(n_matched,)``: positions in ``smirks``. A pattern that matches a bond both ways gives two rows that cancel.
     """
-    prepared = with_am1bcc_aromaticity(mol)
-    assigned: dict[tuple[int, int], int] = {}
-    for row, pattern in enumerate(smirks):
-        query, gains, loses = _query(pattern)
-        for match in prepared.GetSubstructMatches(query, uniquify=False, maxMatches=10**6):
-            assigned.setdefault((match[gains], match[loses]), row)
+    for pattern in smirks:
+        if parsed(pattern).tags != (1, 2):
+            raise UnsupportedForceFieldError(f"a bond charge increment tags atoms :1 and :2, {pattern!r} does not")
+    assigned: dict[tuple[int, ...], int] = {}
+    for atoms, row in tagged_matches(with_am1bcc_aromaticity(mol), [Pattern(pattern) for pattern in smirks]):
+        assigned.setdefault(atoms, row)
     idxs = np.array(list(assigned), dtype=np.int32).reshape(-1, 2)
     return idxs, np.array(list(assigned.values()), dtype=np.int64)
 
@@ -57,17 +58,6 @@ def increment_map(idxs: np.ndarray, rows: np.ndarray, base: np.ndarray, n_parame
         if weight:
             table.add(atom, 0, row, weight)
     return AffineMap(table.flatten(), (len(base),), n_parameters)
-
-
-@lru_cache(maxsize=4096)
-def _query(smirks: str) -> tuple[Any, int, int]:
-    query = Chem.MolFromSmarts(smirks)
-    if query is None:
-        raise UnsupportedForceFieldError(f"RDKit cannot parse the SMIRKS {smirks!r}")
-    tagged = {atom.GetAtomMapNum(): atom.GetIdx() for atom in query.GetAtoms() if atom.GetAtomMapNum()}
-    if set(tagged) != {1, 2}:
-        raise UnsupportedForceFieldError(f"a bond charge increment tags atoms :1 and :2, {smirks!r} does not")
-    return query, tagged[1], tagged[2]
 
 
 def kekulized_copy(mol: Any) -> Any:
@@ -93,15 +83,11 @@ def with_am1bcc_aromaticity(mol: Any) -> Any:
 
 
 def _rings(mol: Any, atoms: list[str], bonds: str) -> list[tuple[int, ...]]:
-    return list(mol.GetSubstructMatches(_ring_query(tuple(atoms), bonds), uniquify=True, maxMatches=10**6))
-
-
-@lru_cache
-def _ring_query(atoms: tuple[str, ...], bonds: str) -> Any:
-    """A ring of atoms, the last bond back to the first."""
+    """The atoms of each ring, once; the last bond is the one back to the first atom."""
     first, *others = (f"[{atom}]" for atom in atoms)
     chain = "".join(f"{bond}@{atom}" for bond, atom in zip(bonds[:-1], others, strict=True))
-    return Chem.MolFromSmarts(f"{first}1{chain}{bonds[-1]}@1")
+    query = parsed(f"{first}1{chain}{bonds[-1]}@1").query
+    return list(mol.GetSubstructMatches(query, uniquify=True, maxMatches=10**6))
 
 
 def _mark_until_settled(mol: Any, atoms: list[str], bonds: str, six: set[int], aromatic: tuple[int, ...]) -> set[int]:

@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from openff_diffsystem.affine import AffineMap
 from openff_diffsystem.assignment import NO_SOURCE, AffineRows
-from openff_diffsystem.chemistry.matching import AtomIndices, last_match_wins, number_of_tags
+from openff_diffsystem.chemistry.matching import AtomIndices, last_match_wins, parsed
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 
 _PREPARED: LRUCache = LRUCache(maxsize=1024)
@@ -28,7 +28,9 @@ class Assigned(NamedTuple):
     rows: np.ndarray
 
 
-class _Pattern(NamedTuple):
+class Pattern(NamedTuple):
+    """A SMIRKS where parameters with SMIRKS are asked for."""
+
     smirks: str
 
 
@@ -62,9 +64,9 @@ def assign(
 
     def search() -> Assigned:
         for one in smirks:
-            if (tags := number_of_tags(one)) != n_atoms:
+            if (tags := len(parsed(one).tags)) != n_atoms:
                 raise UnsupportedForceFieldError(f"the SMIRKS {one!r} tags {tags} atoms, a term has {n_atoms}")
-        assigned = last_match_wins(_prepared(mol, key), [_Pattern(one) for one in smirks], canonical)
+        assigned = last_match_wins(_prepared(mol, key), [Pattern(one) for one in smirks], canonical)
         idxs = np.array(list(assigned), dtype=np.int32).reshape(-1, n_atoms)
         return Assigned(idxs, np.array(list(assigned.values()), dtype=np.int64))
 
