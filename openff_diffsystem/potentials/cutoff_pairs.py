@@ -124,7 +124,7 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
     size_slope = slope_over_x5 * x5 * inverse
     force = jnp.where(moving, -slope_over_x5 * x6 * inverse2, 0.0)
     if scheme.switch_distance < scheme.cutoff:
-        switch, switch_slope = _switch(r2 * inverse, scheme)
+        switch, switch_slope = switching(r2 * inverse, scheme)
         force = switch * force + energy * switch_slope * inverse
         energy, size_slope = switch * energy, switch * size_slope
     terms = PairTerms(jnp.where(inside, coulomb, 0.0), jnp.where(moving, slope, 0.0), energy, force, size_slope)
@@ -165,7 +165,7 @@ def _polynomial(x: jax.Array, coefficients: tuple[float, ...]) -> tuple[jax.Arra
     return value, slope
 
 
-def _switch(r: jax.Array, scheme: CutoffScheme) -> tuple[jax.Array, jax.Array]:
+def switching(r: jax.Array, scheme: CutoffScheme) -> tuple[jax.Array, jax.Array]:
     """OpenMM's switching function, 1 - 10 t^3 + 15 t^4 - 6 t^5, and its derivative in r."""
     width = scheme.cutoff - scheme.switch_distance
     t = jnp.clip((r - scheme.switch_distance) / width, 0.0, 1.0)

@@ -16,6 +16,7 @@ import numpy as np
 from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.forms import PairForm
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
+from openff_diffsystem.potentials.cutoff_pairs import switching
 from openff_diffsystem.potentials.pairs import CLOSEST
 from openff_diffsystem.potentials.symmetric import energy_of
 
@@ -55,12 +56,6 @@ def form_energy(form: PairForm, names: tuple[str, ...], particles: FormParticles
     """
     arrays = (neighbors.blocks, neighbors.row_block, neighbors.row_image, neighbors.neighbors, neighbors.lanes)
     return energy_of(partial(_sweep, form, names, neighbors.scheme))(particles, *arrays)
-
-
-def switch(r: jax.Array, scheme: CutoffScheme) -> jax.Array:
-    """OpenMM's switching function, 1 - 10 t^3 + 15 t^4 - 6 t^5, of distances in nm."""
-    t = jnp.clip((r - scheme.switch_distance) / scheme.switch_width, 0.0, 1.0)
-    return 1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t * t)
 
 
 def pair_energies(
@@ -154,6 +149,6 @@ def _row_energies(
     rows = jax.vmap(jax.vmap(lanes, in_axes=(0, None, 0, None)), in_axes=(0, 0, 0, None))
     energies = rows(r2, block[:, :, 3:], neighbor[:, :, 3:], settings)
     if scheme.switch_distance < scheme.cutoff:
-        energies *= switch(jnp.sqrt(r2), scheme)
+        energies *= switching(jnp.sqrt(r2), scheme)[0]
     # beyond the cutoff and in fillers the energy may be anything, infinite included
     return jnp.sum(jnp.where(inside, energies, 0.0), axis=(1, 2))
