@@ -8,7 +8,8 @@ import numpy as np
 
 from openff_diffsystem.chemistry.methods import PERIODIC, require
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.forms import PairForm, required_forms
+from openff_diffsystem.forms import PairForm
+from openff_diffsystem.stored_forms import forms_of
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -128,7 +129,7 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
     require(system.methods, PERIODIC)
     if "GBSA" in system.system_layout.sections:
         raise UnsupportedForceFieldError("GBSA is an implicit solvent: it is not covered in a periodic system")
-    for form in required_forms(system.term_indices):
+    for form in forms_of(system):
         if not isinstance(form, PairForm):
             continue
         raise UnsupportedForceFieldError(f"{form.section} is a custom pair potential: it is not covered in a box")

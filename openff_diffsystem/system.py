@@ -18,7 +18,7 @@ from openff_diffsystem.compiled import Model
 from openff_diffsystem.configuration import as_box_vectors, as_positions, host_box_vectors
 from openff_diffsystem.cutoffs import EngineOptions, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
-from openff_diffsystem.forms import Form, required_forms
+from openff_diffsystem.forms import Form
 from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.interop.interchange import to_interchange
@@ -30,6 +30,7 @@ from openff_diffsystem.potential import Potential
 from openff_diffsystem.processes import note_use_of_jax, require_own_process
 from openff_diffsystem.section_assignment import SectionAssignment
 from openff_diffsystem.static import StaticArray
+from openff_diffsystem.stored_forms import forms_of
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
 from openff_diffsystem.units import nanometers
 
@@ -577,7 +578,7 @@ class DiffSystem:
             In a process that was forked from one in which a system was made or read.
         """
         require_own_process()
-        key = (periodic, add_constrained_forces, required_forms(self.term_indices))
+        key = (periodic, add_constrained_forces, forms_of(self))
         if key not in self._models:
             build = periodic_interactions if periodic else isolated_interactions
             host = build(self, add_constrained_forces)

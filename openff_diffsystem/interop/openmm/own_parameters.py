@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from openff_diffsystem.assignment import AffineRows, Assignment
-from openff_diffsystem.interop.openmm.forces import Terms
+from openff_diffsystem.interop.openmm.terms import Terms
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout
@@ -41,6 +43,7 @@ def own_parameters(
     settings: dict[tuple[str, str], float],
     names: list[str],
     tie_equal: bool,
+    context_wide: Collection[tuple[str, str]] = (),
 ) -> tuple[ParameterLayout, np.ndarray, Assignment, SystemLayout]:
     """Theta, and the map from it to the system parameters: a gather, with constants where there is nothing to fit.
 
@@ -54,17 +57,26 @@ def own_parameters(
         Of the particles, in the numbering of the terms.
     tie_equal
         Whether terms of a section with equal parameters share a row of theta.
+    context_wide
+        The settings that OpenMM knows by their attribute alone: sections that have one of the same name share it.
     """
     sections, values, maps = [], [], []
     blocks: dict[str, SectionBlocks] = {}
     sources: dict[tuple[str, str], int] = {}
+    shared: dict[str, int] = {}
     start = n_values = 0
     for section, one in terms.items():
         columns: dict[str, Column] = {}
         for (tag, name), value in settings.items():
-            if tag == section:
-                columns[name] = Column(NumericAttribute(name), _unit(tag, name), None, start)
+            if tag != section:
+                continue
+            if (tag, name) in context_wide and name in shared:
+                sources[tag, name] = shared[name]
+            else:
+                columns[name] = Column(NumericAttribute(name), one.unit or _unit(tag, name), None, start)
                 sources[tag, name] = start
+                if (tag, name) in context_wide:
+                    shared[name] = start
                 values.append(np.array([value]))
                 start += 1
         first, row_of_term = _rows(one, tie_equal)
@@ -74,7 +86,7 @@ def own_parameters(
             for attribute in dict.fromkeys(name for name in chosen.tolist() if name):
                 members = np.flatnonzero(chosen == attribute)
                 columns[attribute] = Column(
-                    NumericAttribute(attribute), _unit(section, attribute), tuple(members.tolist()), start
+                    NumericAttribute(attribute), one.unit or _unit(section, attribute), tuple(members.tolist()), start
                 )
                 position = np.full(len(first), -1)
                 position[members] = start + np.arange(len(members))
@@ -106,9 +118,12 @@ def own_parameters(
 def _rows(one: Terms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
     """The first term of each row of parameters, ``(n_rows,)``, and the row of each term, ``(n_terms,)``."""
     n = len(one.particles)
-    if not tie_equal or not n:
+    if tie_equal:
+        table = np.column_stack([one.values, *one.static.values()])
+    else:
+        table = (np.arange(n) if one.shared is None else one.shared)[:, None]
+    if not n or not table.shape[1]:
         return np.arange(n), np.arange(n)
-    table = np.column_stack([one.values, *one.static.values()])
     _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
     by_appearance = np.argsort(first)
     number = np.empty(len(first), dtype=np.int64)
@@ -120,7 +135,7 @@ def _attributes(section: str, one: Terms) -> list[np.ndarray]:
     """By column the name of each term's attribute, ``(n_terms,)``; empty where the value is no parameter."""
     n = len(one.particles)
     if section != "VirtualSites":
-        return [np.full(n, "" if name == "idivf" else name) for name in one.columns]
+        return [np.full(n, "" if (section, name) == ("ProperTorsions", "idivf") else name) for name in one.columns]
     kinds = np.array([*SITE_TYPES, *WEIGHTED_SITE_TYPES])[one.static["type"]]
     return [np.array([_SITE_COLUMNS[kind][c] or "" for kind in kinds.tolist()]) for c in range(3)]
 
@@ -130,5 +145,7 @@ def _unit(section: str, attribute: str) -> str:
 
 
 def _label(names: list[str], one: Terms, term: int) -> str:
+    if one.shared is not None:
+        return f"map{one.shared[term]}"
     label = "-".join(names[i] for i in one.particles[term].tolist() if i != NO_ATOM)
     return f"{label}(n={one.static['periodicity'][term]})" if "periodicity" in one.static else label
