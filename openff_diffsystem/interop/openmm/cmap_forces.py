@@ -15,8 +15,8 @@ from openff_diffsystem.stored_forms import CMAP, FORCE
 def read_maps(force: Any) -> tuple[Terms, dict[str, str]]:
     """The terms of a CMAPTorsionForce that has some, a map each, and words for the section's methods.
 
-    Columns are ``e0_0, e1_0, ...``: the value at each pair of angles, the first angle running fastest. Terms of one
-    map share a row of theta.
+    Columns are ``e0_0, e1_0, ...``: the value at each pair of angles, the first angle running fastest. In theta they
+    are one attribute, ``energy``, with a row per value of each map.
 
     Raises
     ------
@@ -36,7 +36,6 @@ def read_maps(force: Any) -> tuple[Terms, dict[str, str]]:
         np.array([row[1:] for row in rows], dtype=np.int64),
         np.array([values[i] for i in number_of_map.tolist()], dtype=float),
         {},
-        unit="kilojoule / mole",
         shared=number_of_map,
     )
     return terms, {FORCE: CMAP, "name": force.getName()}

@@ -13,7 +13,6 @@ from openff_diffsystem.exceptions import (
     ExpressionError,
     ParameterMismatchError,
     UnsupportedForceError,
-    UnsupportedForceFieldError,
 )
 from openff_diffsystem.forms import form_of, is_built_in
 from openff_diffsystem.interop.openmm.terms import Table, Terms, described, number
@@ -169,7 +168,7 @@ def require_one_value(settings: dict[tuple[str, str], float]) -> None:
     for (section, name), value in settings.items():
         before = seen.setdefault(name, (section, value))
         if before[1] != value:
-            raise UnsupportedForceFieldError(
+            raise UnsupportedForceError(
                 f"the global parameter {name!r} is {before[1]} in {before[0]} and {value} in {section}; OpenMM has one"
             )
 

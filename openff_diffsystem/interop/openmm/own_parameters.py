@@ -28,6 +28,7 @@ _UNITS = {
         **dict.fromkeys(("length", "distance", "sigma", "radius", "cutoff", "switch_width"), "nanometer"),
         **dict.fromkeys(("angle", "phase", "outOfPlaneAngle", "inPlaneAngle"), "radian"),
         "epsilon": "kilojoule / mole",
+        "energy": "kilojoule / mole",
         "charge": "elementary_charge",
         "charge_product": "elementary_charge**2",
         "weightCross": "1 / nanometer",
@@ -81,6 +82,15 @@ def own_parameters(
                 start += 1
         first, row_of_term = _rows(one, tie_equal)
         rows = AffineRows.empty(len(one.particles), len(one.columns))
+        if one.shared is not None:
+            # as one attribute: hundreds of them, one for each value of a map, would be slow to take apart
+            places = start + np.arange(len(first) * len(one.columns)).reshape(len(first), -1)
+            rows.source[:] = places[row_of_term]
+            columns["energy"] = Column(
+                NumericAttribute("energy"), _unit(section, "energy"), tuple(range(places.size)), start
+            )
+            values.append(one.values[first].ravel())
+            start += places.size
         for c, attributes in enumerate(_attributes(section, one)):
             chosen = attributes[first]
             for attribute in dict.fromkeys(name for name in chosen.tolist() if name):
@@ -96,8 +106,8 @@ def own_parameters(
                 start += len(members)
             constant = attributes == ""
             rows.offset[constant, c] = one.values[constant, c]
-        labels = tuple(_label(names, one, term) for term in first.tolist())
-        sections.append(SectionLayout(section, (None,) * len(first), labels, columns))
+        labels = tuple(label for term in first.tolist() for label in _labels(names, one, term))
+        sections.append(SectionLayout(section, (None,) * len(labels), labels, columns))
         maps.append(rows.flatten())
         blocks[section] = SectionBlocks(one.columns, n_values, ((len(one.particles), 1),))
         n_values += one.values.size
@@ -134,6 +144,8 @@ def _rows(one: Terms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
 def _attributes(section: str, one: Terms) -> list[np.ndarray]:
     """By column the name of each term's attribute, ``(n_terms,)``; empty where the value is no parameter."""
     n = len(one.particles)
+    if one.shared is not None:
+        return []
     if section != "VirtualSites":
         return [np.full(n, "" if (section, name) == ("ProperTorsions", "idivf") else name) for name in one.columns]
     kinds = np.array([*SITE_TYPES, *WEIGHTED_SITE_TYPES])[one.static["type"]]
@@ -144,8 +156,9 @@ def _unit(section: str, attribute: str) -> str:
     return _UNITS.get(section, {}).get(attribute) or _UNITS[""].get(attribute, "dimensionless")
 
 
-def _label(names: list[str], one: Terms, term: int) -> str:
+def _labels(names: list[str], one: Terms, term: int) -> list[str]:
+    """Of the rows of theta that a term is the first to have."""
     if one.shared is not None:
-        return f"map{one.shared[term]}"
+        return [f"map{one.shared[term]}:{column}" for column in one.columns]
     label = "-".join(names[i] for i in one.particles[term].tolist() if i != NO_ATOM)
-    return f"{label}(n={one.static['periodicity'][term]})" if "periodicity" in one.static else label
+    return [f"{label}(n={one.static['periodicity'][term]})" if "periodicity" in one.static else label]

@@ -26,7 +26,8 @@ class Terms:
     unit
         Of every column and setting, where they are not known by their names.
     shared
-        ``(n_terms,)``, where terms share what they have of parameters anyway: a number for each set.
+        ``(n_terms,)``, where terms use one of several tables of parameters: the number of the table. Its values are
+        rows of one attribute, ``energy``, in theta.
     """
 
     columns: tuple[str, ...]
