@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 from functools import cache
@@ -30,8 +31,8 @@ def reference(system, positions):
 
 @cache
 def peptide():
-    """Ala-Ser-Ala with charged ends, which openmm.app's CHARMM files have templates for: topology and positions."""
-    molecule = Molecule.from_smiles("[NH3+][C@@H](C)C(=O)N[C@@H](CO)C(=O)N[C@@H](C)C(=O)[O-]")
+    """Cyclo-(Ala-Ser-Gly-Gly): topology and positions. OpenMM tries CHARMM's patches for ends for minutes."""
+    molecule = Molecule.from_smiles("C[C@@H]1NC(=O)CNC(=O)CNC(=O)[C@H](CO)NC1=O")
     molecule.generate_conformers(n_conformers=1)
     molecule.perceive_residues()
     order = sorted(range(molecule.n_atoms), key=lambda i: int(molecule.atoms[i].metadata["residue_number"]))
@@ -54,9 +55,9 @@ BOX = {"nonbondedMethod": openmm.app.PME, "nonbondedCutoff": 0.9, "constraints":
 CASES = {
     "CHARMM36": lambda: by_force_field("charmm36.xml"),
     "CHARMM36 of 2024": lambda: by_force_field("charmm36_2024.xml"),
-    "CHARMM36 of 2024 in its water": lambda: by_force_field(
-        "charmm36_2024.xml",
-        "charmm36_2024/water.xml",
+    "CHARMM36 in its water": lambda: by_force_field(
+        "charmm36.xml",
+        "charmm36/water.xml",
         water="tip3p",
         switchDistance=0.8,
         useDispersionCorrection=True,
@@ -83,8 +84,9 @@ def test_energy_and_forces(name):
     )
     assert float(energy) == pytest.approx(wanted, **ENERGY)
     np.testing.assert_allclose(-slope, forces, rtol=1e-6, atol=1e-9 * np.abs(forces).max())
-    # the weights of a spline add up to one, and one residue has a map
-    assert float(slopes["CMAPTorsions"]["energy"].sum()) == pytest.approx(1.0, abs=1e-12)
+    # the weights of a spline add up to one
+    n_terms = len(ours.indices("CMAPTorsions"))
+    assert float(slopes["CMAPTorsions"]["energy"].sum()) == pytest.approx(n_terms, abs=1e-12) and n_terms >= 4
     if neighbors is None:
         _against_differences(ours, positions, theta, slopes)
 
@@ -128,7 +130,7 @@ def test_a_table_of_types_becomes_parameters_of_particles():
 
 
 def _with(change):
-    system = CASES["CHARMM36"]()[0]
+    system = copy.deepcopy(case("CHARMM36")[0])
     forces = {type(force).__name__: force for force in system.getForces()}
     change(forces["CustomNonbondedForce"], forces["NonbondedForce"])
     return system
@@ -166,40 +168,31 @@ def test_implicit_solvents_that_are_custom_forces_are_refused_by_name(model):
         DiffSystem.from_openmm(force_field.createSystem(topology))
 
 
-PSF = """PSF
+ATOMS = (("C", "CX", 0.51, 12.011), ("O", "OX", -0.51, 15.999), ("N", "NX", -0.1, 14.007), ("H", "HX", 0.1, 1.008))
+"""Formamide without the hydrogens of its amide: name, type, charge, mass."""
 
-       1 !NTITLE
- REMARKS formamide without its amide hydrogens
-
-       4 !NATOM
-       1 A    1    FOR  C    CX     0.510000       12.0110           0
-       2 A    1    FOR  O    OX    -0.510000       15.9990           0
-       3 A    1    FOR  N    NX    -0.100000       14.0070           0
-       4 A    1    FOR  H    HX     0.100000        1.0080           0
-
-       3 !NBOND: bonds
-       1       2       1       3       1       4
-
-       3 !NTHETA: angles
-       2       1       3       2       1       4       3       1       4
-
-       0 !NPHI: dihedrals
+TOPOLOGY = (
+    ("NBOND: bonds", ((1, 2), (1, 3), (1, 4))),
+    ("NTHETA: angles", ((2, 1, 3), (2, 1, 4), (3, 1, 4))),
+    ("NPHI: dihedrals", ()),
+    ("NIMPHI: impropers", ((1, 3, 2, 4),)),
+    ("NDON: donors", ()),
+    ("NACC: acceptors", ()),
+)
 
 
-       1 !NIMPHI: impropers
-       1       3       2       4
+def psf_text(n_molecules):
+    lines = ["PSF", "", f"{1:8d} !NTITLE", " REMARKS made for this test", "", f"{4 * n_molecules:8d} !NATOM"]
+    for i in range(4 * n_molecules):
+        name, kind, charge, mass = ATOMS[i % 4]
+        lines.append(
+            f"{i + 1:8d} A    {i // 4 + 1:<4d} FOR  {name:<4s} {kind:<4s} {charge:10.6f}    {mass:10.4f}           0"
+        )
+    for title, terms in TOPOLOGY:
+        lines += ["", f"{n_molecules * len(terms):8d} !{title}"]
+        lines += ["".join(f"{a + 4 * m:8d}" for a in term) for m in range(n_molecules) for term in terms] or [""]
+    return "\n".join([*lines, "", f"{0:8d} !NNB", "", "0 " * 4 * n_molecules, ""])
 
-       0 !NDON: donors
-
-
-       0 !NACC: acceptors
-
-
-       0 !NNB
-
-       0       0       0       0
-
-"""
 
 PARAMETERS = """* made for this test
 *
@@ -235,10 +228,10 @@ END
 
 
 def charmm_files(folder, nbfix=""):
-    """Two of the molecules, so that some pairs interact."""
-    (folder / "one.psf").write_text(PSF)
+    """Two molecules, so that some pairs interact."""
+    (folder / "two.psf").write_text(psf_text(2))
     (folder / "all.prm").write_text(PARAMETERS.format(nbfix=nbfix))
-    psf = openmm.app.CharmmPsfFile(str(folder / "one.psf")) * 2
+    psf = openmm.app.CharmmPsfFile(str(folder / "two.psf"))
     return psf.createSystem(openmm.app.CharmmParameterSet(str(folder / "all.prm"))), psf.topology
 
 
