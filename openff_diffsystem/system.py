@@ -212,16 +212,18 @@ class DiffSystem:
 
         Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
         periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,
-        epsilon) for pairs with parameters of their own, ``Constraints``, ``VirtualSites``, ``GBSA``. Terms that are
-        there count, whether constraints fix them or not. It is periodic if the System is.
+        epsilon) for pairs with parameters of their own, ``Constraints``, ``VirtualSites``, ``GBSA``, ``CMAPTorsions``,
+        and a section for each custom force. Terms that are there count, whether constraints fix them or not. It is
+        periodic if the System is.
 
         Parameters
         ----------
         openmm_system
             ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
-            NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual
-            sites. Thermostats, barostats and CMMotionRemover are passed over; all else, CMAPTorsionForce and custom
-            forces, is refused.
+            NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME), GBSAOBCForce, CMAPTorsionForce, CustomBondForce,
+            CustomAngleForce, CustomTorsionForce and CustomCompoundBondForce, with constraints and virtual sites; and
+            the CustomNonbondedForce of CHARMM force fields, if Lorentz-Berthelot rules hold for it. Thermostats,
+            barostats and CMMotionRemover are passed over; all else is refused.
         topology
             ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
         positions
