@@ -123,6 +123,8 @@ def forms_of(system: DiffSystem) -> tuple[Form, ...]:
     UnregisteredFormError
         If one is neither held by the system nor registered in this process.
     """
+    if not any(FORCE in words for words in system.methods.values()):
+        return required_forms(system.term_indices)  # asked for at every evaluation
     forms: list[Form] = []
     for section in system.sections:
         words = system.methods.get(section, {})

@@ -14,7 +14,7 @@ import openmm
 import pytest
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
 
 N = 9
 
@@ -366,6 +366,12 @@ REFUSED = {
 def test_refused_by_name(message):
     with pytest.raises(UnsupportedForceError, match=message):
         DiffSystem.from_openmm(system_of(REFUSED[message]()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batches_refuse_systems_with_forms_of_their_own(name):
+    with pytest.raises(UnsupportedInputError, match=f"forms of its own, for {ours(name).sections[0]}"):
+        DiffSystem.concatenate([ours(name)] * 2)
 
 
 def test_update_refuses_other_forces():
