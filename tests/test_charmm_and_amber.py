@@ -73,7 +73,8 @@ def case(name):
     return system, positions, DiffSystem.from_openmm(system, topology, positions=positions, tie_equal="ff19" in name)
 
 
-@pytest.mark.parametrize("name", CASES)
+# a program takes seconds to compile: CHARMM36 is compared in water, and without it on the way back to OpenMM
+@pytest.mark.parametrize("name", [name for name in CASES if name != "CHARMM36"])
 def test_energy_and_forces(name):
     system, positions, ours = case(name)
     neighbors = None if ours.box_vectors is None else ours.neighbor_list(positions)
