@@ -24,6 +24,7 @@ from openff_diffsystem.potentials.isolated import Interactions, total_energy
 from openff_diffsystem.potentials.pairs import PADDING
 from openff_diffsystem.processes import require_own_process
 from openff_diffsystem.static import StaticArray
+from openff_diffsystem.stored_forms import stored_sections
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters, is_per_particle
 from openff_diffsystem.units import nanometers
@@ -125,7 +126,7 @@ class SystemBatch:
         ParameterMismatchError
             If the systems were made with different force fields.
         UnsupportedInputError
-            If there are none.
+            If there are none, or one holds functional forms of its own: fillers of an expression may be infinite.
         """
         if not systems:
             raise UnsupportedInputError("there is no system to concatenate")
@@ -133,6 +134,11 @@ class SystemBatch:
         for i, system in enumerate(systems):
             if system.parameter_layout != first.parameter_layout or system.sections != first.sections:
                 raise ParameterMismatchError(f"system {i} was made with another force field than system 0")
+            if held := stored_sections(system):
+                raise UnsupportedInputError(
+                    f"system {i} holds forms of its own, for {', '.join(held)}: systems read from OpenMM with "
+                    "correction maps or custom forces are evaluated one by one"
+                )
         sizes = np.array([_size_class(system.n_particles) for system in systems])
         place = np.empty((len(systems), 2), dtype=np.int64)
         classes = []

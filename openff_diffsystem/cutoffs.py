@@ -8,7 +8,8 @@ import numpy as np
 
 from openff_diffsystem.chemistry.methods import PERIODIC, require
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.forms import PairForm, required_forms
+from openff_diffsystem.forms import PairForm
+from openff_diffsystem.stored_forms import forms_of
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -132,7 +133,7 @@ def cutoff_scheme(system: DiffSystem, theta: Any, box_vectors: np.ndarray, ewald
     settings = system.system_layout.settings
     values = system.parameterize(theta)
     vdw = "vdW"
-    for form in required_forms(system.term_indices):
+    for form in forms_of(system):
         if not isinstance(form, PairForm):
             continue
         vdw = form.section

@@ -25,6 +25,10 @@ class UnsupportedForceError(DiffSystemError, ValueError):
     """An OpenMM System holds a force, or a force a setting, that cannot be represented."""
 
 
+class ExpressionError(DiffSystemError, ValueError):
+    """An algebraic expression cannot be read, or calls a function that is not covered."""
+
+
 class UnregisteredFormError(UnsupportedForceFieldError):
     """A system has a section whose functional form is not registered in this process."""
 

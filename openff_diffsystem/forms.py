@@ -150,6 +150,11 @@ def _identity(form: Form) -> tuple:
     return type(form), form.section, form.columns, getattr(form, "n_atoms", None), getattr(form, "sites", None), where
 
 
+def is_built_in(section: str) -> bool:
+    """Whether a name is that of a section whose energy, if any, is not that of a form."""
+    return section in _BUILT_IN
+
+
 def form_of(section: str) -> Form | None:
     """The form registered for a section."""
     return _REGISTERED.get(section)

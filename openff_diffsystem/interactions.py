@@ -10,11 +10,12 @@ import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.forms import PairForm, ValenceForm, required_forms
+from openff_diffsystem.forms import PairForm, ValenceForm
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
 from openff_diffsystem.site_types import SITE_TYPES
+from openff_diffsystem.stored_forms import forms_of
 from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def not_interacting(system: DiffSystem) -> np.ndarray:
 
 
 def _pair_forms(system: DiffSystem) -> list[PairForm]:
-    return [form for form in required_forms(system.term_indices) if isinstance(form, PairForm)]
+    return [form for form in forms_of(system) if isinstance(form, PairForm)]
 
 
 def _form_classes(system: DiffSystem, section: str) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +110,7 @@ def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str,
     Those where constraints fix every distance do not, unless asked for.
     """
     indices, n = system.term_indices, system.n_particles
-    custom = [form.section for form in required_forms(indices) if isinstance(form, ValenceForm)]
+    custom = [form.section for form in forms_of(system) if isinstance(form, ValenceForm)]
     counted: dict[str, np.ndarray] = {
         section: np.ones(len(indices[section]), dtype=bool)
         for section in ("Bonds", "Angles", *custom)
@@ -139,7 +140,7 @@ def _interactions(
     system: DiffSystem, add_constrained_forces: bool, pairs: np.ndarray, pair_kinds: np.ndarray
 ) -> Interactions:
     indices, static = system.term_indices, system.term_static
-    forms = required_forms(indices)
+    forms = forms_of(system)
     custom = [form.section for form in forms if isinstance(form, ValenceForm)]
     site_types = static["VirtualSites"]["type"] if "VirtualSites" in static else np.empty(0, dtype=np.int32)
     listed = ("Bonds", "Angles", *_TORSIONS, *custom, "NonbondedExceptions")

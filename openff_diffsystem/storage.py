@@ -17,10 +17,10 @@ import numpy as np
 from openff_diffsystem.assignment import Assignment
 from openff_diffsystem.cutoffs import EngineOptions
 from openff_diffsystem.exceptions import CorruptFileError
-from openff_diffsystem.forms import required_forms
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.parameters import ForceFieldParameters
 from openff_diffsystem.static import StaticArray
+from openff_diffsystem.stored_forms import forms_of
 from openff_diffsystem.system import DiffSystem
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout
 
@@ -94,7 +94,7 @@ def load_system(path: str | os.PathLike[str]) -> DiffSystem:
         if isinstance(error, FileNotFoundError | CorruptFileError):
             raise
         raise CorruptFileError(f"{path} is damaged or was not written by openff_diffsystem: {error}") from error
-    required_forms(system.sections)
+    forms_of(system)
     return system
 
 

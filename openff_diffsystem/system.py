@@ -19,11 +19,11 @@ from openff_diffsystem.configuration import as_box_vectors, as_positions
 from openff_diffsystem.construction import from_interchange, from_smirnoff
 from openff_diffsystem.cutoffs import EngineOptions, cutoff_scheme
 from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError
-from openff_diffsystem.forms import Form, required_forms
+from openff_diffsystem.forms import Form
 from openff_diffsystem.frames import evaluate_frames
 from openff_diffsystem.interactions import isolated_interactions, not_interacting, periodic_interactions
 from openff_diffsystem.interop.interchange import to_interchange
-from openff_diffsystem.interop.openmm import to_openmm, update_openmm
+from openff_diffsystem.interop.openmm import from_openmm, to_openmm, update_openmm
 from openff_diffsystem.interop.vjp import energy_vjp, vjp
 from openff_diffsystem.layout import ParameterLayout
 from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
@@ -31,6 +31,7 @@ from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameter
 from openff_diffsystem.potential import Potential
 from openff_diffsystem.processes import note_use_of_jax, require_own_process
 from openff_diffsystem.section_assignment import SectionAssignment
+from openff_diffsystem.stored_forms import forms_of
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout, SystemParameters
 
 if TYPE_CHECKING:
@@ -103,46 +104,7 @@ class DiffSystem:
 
     from_smirnoff = classmethod(from_smirnoff)
     from_interchange = classmethod(from_interchange)
-
-    @classmethod
-    def from_openmm(
-        cls, openmm_system: Any, topology: Any = None, *, positions: Any = None, tie_equal: bool = False
-    ) -> DiffSystem:
-        """Take over an OpenMM System of standard forces, whoever made it, with its energies.
-
-        Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
-        periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,
-        epsilon) for pairs with parameters of their own, ``Constraints``, ``VirtualSites``, ``GBSA``. Terms that are
-        there count, whether constraints fix them or not. It is periodic if the System is.
-
-        Parameters
-        ----------
-        openmm_system
-            ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
-            NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME) and GBSAOBCForce, with constraints and virtual
-            sites. Thermostats, barostats and CMMotionRemover are passed over; all else, CMAPTorsionForce and custom
-            forces, is refused.
-        topology
-            ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
-        positions
-            Of the atoms or of all particles, in OpenMM's order, a ``Quantity`` or nm.
-        tie_equal
-            Whether terms of a section with equal parameters share one row of theta.
-
-        Notes
-        -----
-        Where virtual sites stand between atoms, as in OpenMM's own water models, particles are numbered anew, atoms
-        first; ``openmm_particles`` has their OpenMM indices, and :meth:`to_openmm` goes back to them. Give
-        potentials the positions of the atoms then.
-
-        Raises
-        ------
-        UnsupportedForceError
-            If a force, a virtual site or a setting cannot be represented; the message names it.
-        """
-        from openff_diffsystem.interop.openmm.from_openmm import from_openmm
-
-        return from_openmm(cls, openmm_system, topology, positions=positions, tie_equal=tie_equal)
+    from_openmm = classmethod(from_openmm)
 
     @property
     def parameter_layout(self) -> ParameterLayout:
@@ -370,7 +332,7 @@ class DiffSystem:
             In a process that was forked from one in which a system was made or read.
         """
         require_own_process()
-        key = (periodic, add_constrained_forces, required_forms(self.term_indices))
+        key = (periodic, add_constrained_forces, forms_of(self))
         if key not in self._models:
             build = periodic_interactions if periodic else isolated_interactions
             host = build(self, add_constrained_forces)

@@ -134,7 +134,7 @@ class SystemParameters:
         """The terms of one copy of each unique molecule, ``(..., n_unique_terms, n_columns)``."""
         where = self._where(section)
         part = self.values[..., where.start : where.start + where.n_values]
-        return part.reshape(*part.shape[:-1], -1, len(where.columns))
+        return part.reshape(*part.shape[:-1], sum(n for n, _ in where.blocks), len(where.columns))
 
     def replace(self, sections: Mapping[str, Any]) -> SystemParameters:
         """The same parameters with other values in some sections, from a network for example.
@@ -188,7 +188,8 @@ class SystemParameters:
         for n_terms, copies in where.blocks:
             part = values[..., start : start + n_terms * width].reshape(*batch, 1, n_terms, width)
             start += n_terms * width
-            parts.append(array.broadcast_to(part, (*batch, copies, n_terms, width)).reshape(*batch, -1, width))
+            copied = array.broadcast_to(part, (*batch, copies, n_terms, width))
+            parts.append(copied.reshape(*batch, copies * n_terms, width))
         terms = parts[0] if len(parts) == 1 else array.concatenate(parts, axis=-2)
         if self.layout.particle_order is not None:
             required_forms((section,))  # an unknown section may have a row per particle, or not

@@ -405,9 +405,8 @@ def _born():
 
 
 REFUSED = {
-    "CMAPTorsionForce": lambda: simple(openmm.CMAPTorsionForce()),
     "CustomNonbondedForce": lambda: simple(openmm.CustomNonbondedForce("1/r")),
-    "combine_nonbonded_forces": lambda: simple(openmm.CustomBondForce("r")),
+    "combine_nonbonded_forces": lambda: simple(nonbonded(), openmm.CustomNonbondedForce("1/r")),
     "CutoffNonPeriodic": lambda: simple(nonbonded(setNonbondedMethod=openmm.NonbondedForce.CutoffNonPeriodic)),
     "method Ewald": lambda: simple(nonbonded(setNonbondedMethod=openmm.NonbondedForce.Ewald)),
     "2 forces of class NonbondedForce": lambda: simple(nonbonded(), nonbonded()),

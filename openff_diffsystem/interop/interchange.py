@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.forms import required_forms
 from openff_diffsystem.interop.openmm.tables import host_parameters
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES
+from openff_diffsystem.stored_forms import forms_of
 from openff_diffsystem.system_parameters import SystemParameters
 from openff_diffsystem.units import from_md
 
@@ -51,7 +51,7 @@ def to_interchange(self: DiffSystem, theta: Any = None, *, interchange: Any = No
     ParameterMismatchError
         If the Interchange has other terms than this system.
     """
-    for form in required_forms(self.sections):
+    for form in forms_of(self):
         raise UnsupportedForceFieldError(f"openff-interchange has no collection for the custom section {form.section}")
     if interchange is not None:
         result = copy.deepcopy(interchange)

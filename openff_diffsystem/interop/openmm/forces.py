@@ -10,6 +10,8 @@ import numpy as np
 from openff_diffsystem.cutoffs import EngineOptions
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
+from openff_diffsystem.interop.openmm.stored import KINDS
+from openff_diffsystem.interop.openmm.terms import Terms, described, number
 
 _WITHOUT_ENERGY = (
     "CMMotionRemover",
@@ -30,17 +32,15 @@ _READ = (
     "GBSAOBCForce",
 )
 
+_READ_AS_WHOLE = (*KINDS, "CustomNonbondedForce")
+
+_BETWEEN_PARTICLES = ("NonbondedForce", "GBSAOBCForce", "CustomNonbondedForce")
+
+_HINTS = {
+    "CustomGBForce": " (an implicit solvent such as HCT, OBC1, GBn or GBn2; OBC2 is covered as a GBSAOBCForce)",
+}
+
 _MOLECULES_ARE_WHOLE = "call setUsesPeriodicBoundaryConditions(False) on it and keep molecules whole"
-
-
-@dataclass
-class Terms:
-    """The terms of one section as they are read: particles, values per column, and integers by name."""
-
-    columns: tuple[str, ...]
-    particles: np.ndarray
-    values: np.ndarray
-    static: dict[str, np.ndarray]
 
 
 @dataclass
@@ -61,27 +61,22 @@ def sorted_forces(system: Any) -> dict[str, list[Any]]:
     UnsupportedForceError
         If one is of a class that is not covered.
     """
-    found: dict[str, list[Any]] = {name: [] for name in _READ}
+    found: dict[str, list[Any]] = {name: [] for name in (*_READ, *_READ_AS_WHOLE)}
     unknown = []
     for force in system.getForces():
         kind = type(force).__name__
         if kind in found:
             found[kind].append(force)
-            if kind not in ("NonbondedForce", "GBSAOBCForce") and force.usesPeriodicBoundaryConditions():
-                raise UnsupportedForceError(f"{_name(force)} wraps its terms into the box; {_MOLECULES_ARE_WHOLE}")
+            if kind not in _BETWEEN_PARTICLES and force.usesPeriodicBoundaryConditions():
+                raise UnsupportedForceError(f"{described(force)} wraps its terms into the box; {_MOLECULES_ARE_WHOLE}")
         elif kind not in _WITHOUT_ENERGY:
-            unknown.append(_name(force))
+            unknown.append(force)
     if unknown:
-        hint = ""
-        if any("Custom" in name for name in unknown):
-            hint = "; openff-interchange writes a single NonbondedForce with to_openmm(combine_nonbonded_forces=True)"
-        raise UnsupportedForceError(f"not covered: {', '.join(unknown)}; covered are {', '.join(_READ)}{hint}")
+        names = ", ".join(described(force) for force in unknown)
+        hints = "".join(_HINTS.get(kind, "") for kind in dict.fromkeys(type(force).__name__ for force in unknown))
+        covered = ", ".join((*_READ, *_READ_AS_WHOLE))
+        raise UnsupportedForceError(f"not covered: {names}{hints}; covered are {covered}")
     return found
-
-
-def _name(force: Any) -> str:
-    kind = type(force).__name__
-    return kind if force.getName() == kind else f"{kind} {force.getName()!r}"
 
 
 def single(forces: list[Any]) -> Any:
@@ -91,14 +86,10 @@ def single(forces: list[Any]) -> Any:
     return forces[0]
 
 
-def _number(value: Any) -> float:
-    return float(getattr(value, "_value", value))
-
-
 def terms_of(columns: tuple[str, ...], rows: list[Any], width: int) -> Terms:
     """Terms from what OpenMM's getters return: particles, then values in the order of ``columns``."""
     particles = np.array([row[:width] for row in rows], dtype=np.int64).reshape(-1, width)
-    values = np.array([[_number(v) for v in row[width:]] for row in rows]).reshape(-1, len(columns))
+    values = np.array([[number(v) for v in row[width:]] for row in rows]).reshape(-1, len(columns))
     return Terms(columns, particles, values, {})
 
 
@@ -133,7 +124,7 @@ def nonbonded_settings(force: Any) -> Nonbonded:
     UnsupportedForceError
         If it has a setting or a method that cannot be represented.
     """
-    name = _name(force)
+    name = described(force)
     for count in ("GlobalParameters", "ParticleParameterOffsets", "ExceptionParameterOffsets"):
         if getattr(force, f"getNum{count}")():
             raise UnsupportedForceError(f"{name} has {count}, which are not covered")
@@ -159,15 +150,15 @@ def nonbonded_settings(force: Any) -> Nonbonded:
     if method == force.NoCutoff:
         return Nonbonded({}, *words[method], EngineOptions())
     for get in ("getPMEParameters", "getLJPMEParameters"):
-        if _number(getattr(force, get)()[0]):
+        if number(getattr(force, get)()[0]):
             raise UnsupportedForceError(
                 f"{name} sets its Ewald parameters itself ({get}); set them to 0 and use setEwaldErrorTolerance"
             )
-    cutoff = _number(force.getCutoffDistance())
+    cutoff = number(force.getCutoffDistance())
     switched = force.getUseSwitchingFunction() and method != force.LJPME
     settings = {("vdW", "cutoff"): cutoff, ("Electrostatics", "cutoff"): cutoff}
     if switched:
-        settings["vdW", "switch_width"] = cutoff - _number(force.getSwitchingDistance())
+        settings["vdW", "switch_width"] = cutoff - number(force.getSwitchingDistance())
     options = EngineOptions(
         ewald_tolerance=force.getEwaldErrorTolerance(),
         reaction_field_dielectric=force.getReactionFieldDielectric(),
@@ -181,8 +172,8 @@ def add_nonbonded(terms: dict[str, Terms], force: Any, order: np.ndarray) -> np.
     """Add particles and exceptions; the pairs that do not interact at all, ``(n, 2)``."""
     everyone = [force.getParticleParameters(i) for i in order.tolist()]
     particles = order[:, None]
-    charges = np.array([[_number(charge)] for charge, _, _ in everyone]).reshape(-1, 1)
-    shapes = np.array([[_number(epsilon), _number(sigma)] for _, sigma, epsilon in everyone]).reshape(-1, 2)
+    charges = np.array([[number(charge)] for charge, _, _ in everyone]).reshape(-1, 1)
+    shapes = np.array([[number(epsilon), number(sigma)] for _, sigma, epsilon in everyone]).reshape(-1, 2)
     terms["vdW"] = Terms(("epsilon", "sigma"), particles, shapes, {})
     terms["Electrostatics"] = Terms(("charge",), particles, charges, {})
     rows = [force.getExceptionParameters(i) for i in range(force.getNumExceptions())]
@@ -197,10 +188,10 @@ def add_nonbonded(terms: dict[str, Terms], force: Any, order: np.ndarray) -> np.
 
 def add_born(terms: dict[str, Terms], force: Any, order: np.ndarray) -> dict[tuple[str, str], float]:
     """Add implicit solvent; its section-wide numbers."""
-    name = _name(force)
+    name = described(force)
     if force.getNonbondedMethod() != force.NoCutoff:
         raise UnsupportedForceError(f"{name} with a cutoff is not covered; covered is NoCutoff")
-    rows = np.array([[_number(v) for v in force.getParticleParameters(i)] for i in order.tolist()])
+    rows = np.array([[number(v) for v in force.getParticleParameters(i)] for i in order.tolist()])
     charges = terms["Electrostatics"].values[:, 0] if "Electrostatics" in terms else np.zeros(0)
     if not np.array_equal(charges, rows[:, 0]):
         raise UnsupportedForceError(f"the charges of {name} are not those of the NonbondedForce")
@@ -208,6 +199,6 @@ def add_born(terms: dict[str, Terms], force: Any, order: np.ndarray) -> dict[tup
     return {
         ("GBSA", "solvent_dielectric"): force.getSolventDielectric(),
         ("GBSA", "solute_dielectric"): force.getSoluteDielectric(),
-        ("GBSA", "surface_area_penalty"): _number(force.getSurfaceAreaEnergy()),
+        ("GBSA", "surface_area_penalty"): number(force.getSurfaceAreaEnergy()),
         ("GBSA", "solvent_radius"): 0.14,  # nm, fixed in OpenMM's force
     }

@@ -1,8 +1,8 @@
 """A system from any OpenMM System of standard forces: its own per-term parameters are theta.
 
-Espaloma, GAFF and AMBER files come as such a System. Those of CHARMM hold a CMAPTorsionForce for proteins, and often
-custom forces, which are refused by name. There are no SMIRKS: a parameter is named by the atoms of its term, and shared
-by several only where equal ones are tied on request.
+Espaloma, GAFF, AMBER and CHARMM files come as such a System. CHARMM's have correction maps, and impropers as a custom
+force: a system holds the form of these itself. There are no SMIRKS: a parameter is named by the atoms of its term, and
+shared by several only where equal ones are tied on request.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.cutoffs import EngineOptions
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
 from openff_diffsystem.interop.openmm.forces import (
     Nonbonded,
-    Terms,
     add_born,
     add_nonbonded,
     bonded_terms,
@@ -25,8 +24,11 @@ from openff_diffsystem.interop.openmm.forces import (
     sorted_forces,
     terms_of,
 )
+from openff_diffsystem.interop.openmm.lennard_jones_tables import lennard_jones_of_types
 from openff_diffsystem.interop.openmm.own_parameters import own_parameters
 from openff_diffsystem.interop.openmm.sites import read_sites
+from openff_diffsystem.interop.openmm.stored import read_stored
+from openff_diffsystem.interop.openmm.terms import Terms, described
 from openff_diffsystem.parameters import ForceFieldParameters
 from openff_diffsystem.site_types import NO_ATOM
 from openff_diffsystem.units import nanometers
@@ -43,7 +45,40 @@ def from_openmm(
     positions: Any = None,
     tie_equal: bool = False,
 ) -> DiffSystem:
-    """Read an OpenMM System; see :meth:`DiffSystem.from_openmm`."""
+    """Take over an OpenMM System of standard forces, whoever made it, with its energies.
+
+    Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
+    periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,
+    epsilon) for pairs with parameters of their own, ``Constraints``, ``VirtualSites``, ``GBSA``, ``CMAPTorsions``,
+    and a section for each custom force. Terms that are there count, whether constraints fix them or not. It is
+    periodic if the System is.
+
+    Parameters
+    ----------
+    openmm_system
+        ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
+        NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME), GBSAOBCForce, CMAPTorsionForce, CustomBondForce,
+        CustomAngleForce, CustomTorsionForce and CustomCompoundBondForce, with constraints and virtual sites; and
+        the CustomNonbondedForce of CHARMM force fields, if Lorentz-Berthelot rules hold for it. Thermostats,
+        barostats and CMMotionRemover are passed over; all else is refused.
+    topology
+        ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
+    positions
+        Of the atoms or of all particles, in OpenMM's order, a ``Quantity`` or nm.
+    tie_equal
+        Whether terms of a section with equal parameters share one row of theta.
+
+    Notes
+    -----
+    Where virtual sites stand between atoms, as in OpenMM's own water models, particles are numbered anew, atoms
+    first; ``openmm_particles`` has their OpenMM indices, and :meth:`DiffSystem.to_openmm` goes back to them. Give
+    potentials the positions of the atoms then.
+
+    Raises
+    ------
+    UnsupportedForceError
+        If a force, a virtual site or a setting cannot be represented; the message names it.
+    """
     import openmm
 
     if not isinstance(openmm_system, openmm.System):
@@ -52,13 +87,16 @@ def from_openmm(
     is_site = np.array([openmm_system.isVirtualSite(i) for i in range(n)], dtype=bool)
     order = np.concatenate([np.flatnonzero(~is_site), np.flatnonzero(is_site)])
     forces = sorted_forces(openmm_system)
-    terms = bonded_terms(forces)
+    stored = read_stored(forces)
+    terms = bonded_terms(forces) | stored.terms
     excluded = np.empty((0, 2), dtype=np.int64)
     nonbonded = Nonbonded({}, "cutoff", "Ewald3D-ConductingBoundary", EngineOptions())
     if forces["NonbondedForce"]:
         force = single(forces["NonbondedForce"])
         nonbonded = nonbonded_settings(force)
         excluded = add_nonbonded(terms, force, order)
+    if forces["CustomNonbondedForce"]:
+        _add_table(terms, nonbonded, single(forces["CustomNonbondedForce"]), forces["NonbondedForce"], order)
     if forces["GBSAOBCForce"]:
         nonbonded.settings |= add_born(terms, single(forces["GBSAOBCForce"]), order)
     if openmm_system.getNumConstraints():
@@ -69,7 +107,11 @@ def from_openmm(
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
     layout, values, assignment, system_layout = own_parameters(
-        terms, nonbonded.settings, _atom_names(topology, order, int((~is_site).sum())), tie_equal
+        terms,
+        nonbonded.settings | stored.settings,
+        _atom_names(topology, order, int((~is_site).sum())),
+        tie_equal,
+        stored.settings,
     )
     box = openmm_system.getDefaultPeriodicBoxVectors() if openmm_system.usesPeriodicBoundaryConditions() else None
     result = cls(
@@ -86,7 +128,7 @@ def from_openmm(
         n_atoms=int((~is_site).sum()),
         n_particles=n,
         box_vectors=None if box is None else np.array([[x._value for x in row] for row in box]),
-        methods=_methods(terms, nonbonded),
+        methods=_methods(terms, nonbonded) | stored.words,
         masses=np.array([openmm_system.getParticleMass(i)._value for i in order[~is_site[order]].tolist()]),
         engine_options=nonbonded.options._replace(constrained_forces=True),
         openmm_particles=None if np.array_equal(order, np.arange(n)) else order,
@@ -96,6 +138,18 @@ def from_openmm(
         atoms = given[order[: result.n_atoms]] if len(given) == n else given
         result.positions = nanometers(atoms, "positions", (result.n_atoms, 3))
     return result
+
+
+def _add_table(terms: dict[str, Terms], nonbonded: Nonbonded, force: Any, beside: list[Any], order: np.ndarray) -> None:
+    """Take Lennard-Jones interactions from a CustomNonbondedForce, as one NonbondedForce would have them."""
+    if not beside:
+        raise UnsupportedForceError(f"{described(force)} without a NonbondedForce is not covered")
+    terms["vdW"].values = lennard_jones_of_types(force, beside[0])[order]
+    nonbonded.settings.pop(("vdW", "switch_width"), None)
+    if nonbonded.settings and force.getUseSwitchingFunction():
+        width = nonbonded.settings["vdW", "cutoff"] - force.getSwitchingDistance()._value
+        nonbonded.settings["vdW", "switch_width"] = width
+    nonbonded.options = nonbonded.options._replace(dispersion_correction=force.getUseLongRangeCorrection())
 
 
 def _methods(terms: dict[str, Terms], nonbonded: Nonbonded) -> dict[str, dict[str, str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from openff_diffsystem.assignment import AffineRows, Assignment
-from openff_diffsystem.interop.openmm.forces import Terms
+from openff_diffsystem.interop.openmm.terms import Terms
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout
@@ -26,6 +28,7 @@ _UNITS = {
         **dict.fromkeys(("length", "distance", "sigma", "radius", "cutoff", "switch_width"), "nanometer"),
         **dict.fromkeys(("angle", "phase", "outOfPlaneAngle", "inPlaneAngle"), "radian"),
         "epsilon": "kilojoule / mole",
+        "energy": "kilojoule / mole",
         "charge": "elementary_charge",
         "charge_product": "elementary_charge**2",
         "weightCross": "1 / nanometer",
@@ -41,6 +44,7 @@ def own_parameters(
     settings: dict[tuple[str, str], float],
     names: list[str],
     tie_equal: bool,
+    context_wide: Collection[tuple[str, str]] = (),
 ) -> tuple[ParameterLayout, np.ndarray, Assignment, SystemLayout]:
     """Theta, and the map from it to the system parameters: a gather, with constants where there is nothing to fit.
 
@@ -54,27 +58,45 @@ def own_parameters(
         Of the particles, in the numbering of the terms.
     tie_equal
         Whether terms of a section with equal parameters share a row of theta.
+    context_wide
+        The settings that OpenMM knows by their attribute alone: sections that have one of the same name share it.
     """
     sections, values, maps = [], [], []
     blocks: dict[str, SectionBlocks] = {}
     sources: dict[tuple[str, str], int] = {}
+    shared: dict[str, int] = {}
     start = n_values = 0
     for section, one in terms.items():
         columns: dict[str, Column] = {}
         for (tag, name), value in settings.items():
-            if tag == section:
-                columns[name] = Column(NumericAttribute(name), _unit(tag, name), None, start)
+            if tag != section:
+                continue
+            if (tag, name) in context_wide and name in shared:
+                sources[tag, name] = shared[name]
+            else:
+                columns[name] = Column(NumericAttribute(name), one.unit or _unit(tag, name), None, start)
                 sources[tag, name] = start
+                if (tag, name) in context_wide:
+                    shared[name] = start
                 values.append(np.array([value]))
                 start += 1
         first, row_of_term = _rows(one, tie_equal)
         rows = AffineRows.empty(len(one.particles), len(one.columns))
+        if one.shared is not None:
+            # as one attribute: hundreds of them, one for each value of a map, would be slow to take apart
+            places = start + np.arange(len(first) * len(one.columns)).reshape(len(first), -1)
+            rows.source[:] = places[row_of_term]
+            columns["energy"] = Column(
+                NumericAttribute("energy"), _unit(section, "energy"), tuple(range(places.size)), start
+            )
+            values.append(one.values[first].ravel())
+            start += places.size
         for c, attributes in enumerate(_attributes(section, one)):
             chosen = attributes[first]
             for attribute in dict.fromkeys(name for name in chosen.tolist() if name):
                 members = np.flatnonzero(chosen == attribute)
                 columns[attribute] = Column(
-                    NumericAttribute(attribute), _unit(section, attribute), tuple(members.tolist()), start
+                    NumericAttribute(attribute), one.unit or _unit(section, attribute), tuple(members.tolist()), start
                 )
                 position = np.full(len(first), -1)
                 position[members] = start + np.arange(len(members))
@@ -84,8 +106,8 @@ def own_parameters(
                 start += len(members)
             constant = attributes == ""
             rows.offset[constant, c] = one.values[constant, c]
-        labels = tuple(_label(names, one, term) for term in first.tolist())
-        sections.append(SectionLayout(section, (None,) * len(first), labels, columns))
+        labels = tuple(label for term in first.tolist() for label in _labels(names, one, term))
+        sections.append(SectionLayout(section, (None,) * len(labels), labels, columns))
         maps.append(rows.flatten())
         blocks[section] = SectionBlocks(one.columns, n_values, ((len(one.particles), 1),))
         n_values += one.values.size
@@ -106,9 +128,12 @@ def own_parameters(
 def _rows(one: Terms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
     """The first term of each row of parameters, ``(n_rows,)``, and the row of each term, ``(n_terms,)``."""
     n = len(one.particles)
-    if not tie_equal or not n:
+    if tie_equal:
+        table = np.column_stack([one.values, *one.static.values()])
+    else:
+        table = (np.arange(n) if one.shared is None else one.shared)[:, None]
+    if not n or not table.shape[1]:
         return np.arange(n), np.arange(n)
-    table = np.column_stack([one.values, *one.static.values()])
     _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
     by_appearance = np.argsort(first)
     number = np.empty(len(first), dtype=np.int64)
@@ -119,8 +144,10 @@ def _rows(one: Terms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
 def _attributes(section: str, one: Terms) -> list[np.ndarray]:
     """By column the name of each term's attribute, ``(n_terms,)``; empty where the value is no parameter."""
     n = len(one.particles)
+    if one.shared is not None:
+        return []
     if section != "VirtualSites":
-        return [np.full(n, "" if name == "idivf" else name) for name in one.columns]
+        return [np.full(n, "" if (section, name) == ("ProperTorsions", "idivf") else name) for name in one.columns]
     kinds = np.array([*SITE_TYPES, *WEIGHTED_SITE_TYPES])[one.static["type"]]
     return [np.array([_SITE_COLUMNS[kind][c] or "" for kind in kinds.tolist()]) for c in range(3)]
 
@@ -129,6 +156,9 @@ def _unit(section: str, attribute: str) -> str:
     return _UNITS.get(section, {}).get(attribute) or _UNITS[""].get(attribute, "dimensionless")
 
 
-def _label(names: list[str], one: Terms, term: int) -> str:
+def _labels(names: list[str], one: Terms, term: int) -> list[str]:
+    """Of the rows of theta that a term is the first to have."""
+    if one.shared is not None:
+        return [f"map{one.shared[term]}:{column}" for column in one.columns]
     label = "-".join(names[i] for i in one.particles[term].tolist() if i != NO_ATOM)
-    return f"{label}(n={one.static['periodicity'][term]})" if "periodicity" in one.static else label
+    return [f"{label}(n={one.static['periodicity'][term]})" if "periodicity" in one.static else label]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
-from openff_diffsystem.interop.openmm.forces import Terms
+from openff_diffsystem.interop.openmm.terms import Terms
 from openff_diffsystem.potentials.virtual_sites import local_frame
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
 

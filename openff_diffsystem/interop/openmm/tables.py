@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.forms import required_forms
 from openff_diffsystem.interactions import counted_terms
 from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
+from openff_diffsystem.interop.openmm.terms import Table
+from openff_diffsystem.stored_forms import forms_of, stored_sections
 from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
-
-
-@dataclass
-class Table:
-    """The terms of one force.
-
-    Attributes
-    ----------
-    particles
-        ``(n_terms, n_particles_per_term)``, indices of the OpenMM System.
-    values
-        What OpenMM takes besides, in its order, ``(n_terms,)`` each.
-    """
-
-    particles: np.ndarray
-    values: tuple[np.ndarray, ...]
-
-    def rows(self) -> Iterator[tuple]:
-        """The arguments of one term after the other, as Python numbers."""
-        return zip(*self.particles.T.tolist(), *(column.tolist() for column in self.values), strict=True)
-
-    def reordered(self, order: np.ndarray) -> Table:
-        """The terms in another order."""
-        return Table(self.particles[order], tuple(column[order] for column in self.values))
 
 
 @dataclass
@@ -64,6 +40,8 @@ class Tables:
         Charge product (e2), sigma, epsilon.
     born
         ``(n_particles, 0)`` indices; charge, radius (nm), scale.
+    stored
+        By section whose form the system holds itself, all columns.
     """
 
     masses: np.ndarray
@@ -76,6 +54,7 @@ class Tables:
     particles: Table | None
     exceptions: Table | None
     born: Table | None
+    stored: dict[str, Table]
 
 
 def host_parameters(system: DiffSystem, theta: Any) -> SystemParameters:
@@ -107,8 +86,9 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
     """
     if system.masses is None:
         raise UnsupportedInputError("the system holds no masses: it was saved without; set system.masses, in dalton")
-    for form in required_forms(system.sections):
-        if form != RYCKAERT_BELLEMANS:
+    stored = stored_sections(system)
+    for form in forms_of(system):
+        if form != RYCKAERT_BELLEMANS and form.section not in stored:
             raise UnsupportedForceFieldError(f"OpenMM has no force for {form.section}, a functional form of your own")
     values: dict[str, np.ndarray] = {s: np.asarray(parameters[s]) for s in system.sections}
     order = system.openmm_particles
@@ -149,6 +129,10 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
         particles=per_particle(charge, sigma, epsilon) if nonbonded else None,
         exceptions=exceptions if nonbonded else None,
         born=per_particle(charge, *values["GBSA"].T) if "GBSA" in values else None,
+        stored={
+            section: Table(places(system.term_indices[section]), tuple(values[section].T))
+            for section in stored_sections(system)
+        },
     )
 
 

@@ -10,7 +10,9 @@ from openff_diffsystem.chemistry.methods import ISOLATED, require
 from openff_diffsystem.cutoffs import cutoff_scheme
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.interop.openmm.sites import Site, openmm_site
-from openff_diffsystem.interop.openmm.tables import Table, Tables, host_parameters, tables
+from openff_diffsystem.interop.openmm.stored import write_stored
+from openff_diffsystem.interop.openmm.tables import Tables, host_parameters, tables
+from openff_diffsystem.interop.openmm.terms import Table
 from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def to_openmm(
     """The system at some theta as an ``openmm.System``, equal to what openff-interchange exports.
 
     Periodic where the system has box vectors. Forces are in openff-interchange's order: one NonbondedForce, torsions,
-    angles, bonds, implicit solvent, CMMotionRemover.
+    angles, bonds, forces that only OpenMM has, implicit solvent, CMMotionRemover.
 
     Parameters
     ----------
@@ -76,6 +78,8 @@ def to_openmm(
             made = force()
             _add_all(getattr(made, method), table)
             result.addForce(made)
+    for force in write_stored(self, parameters, found.stored):
+        result.addForce(force)
     if found.born is not None:
         result.addForce(_generalized_born(self, parameters, found.born))
     result.addForce(openmm.CMMotionRemover())

@@ -8,7 +8,9 @@ import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
 from openff_diffsystem.interop.openmm.sites import read_site
-from openff_diffsystem.interop.openmm.tables import Table, host_parameters, tables
+from openff_diffsystem.interop.openmm.stored import stored_changes
+from openff_diffsystem.interop.openmm.tables import host_parameters, tables
+from openff_diffsystem.interop.openmm.terms import Table
 from openff_diffsystem.interop.openmm.to_openmm import configure_nonbonded, site_objects, to_openmm
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ def update_openmm(
             count = getattr(force, "getNum" + put.removeprefix("set").removesuffix("Parameters") + "s")()
             present = [getattr(force, get)(i) for i in range(count)]
             terms.append((force, getattr(force, put), _in_their_order(name, present, table)))
+    stored = stored_changes(self, parameters, found.stored, system, _in_their_order)
     born = None
     if found.born is not None:
         name = "GBSAOBCForce" if self.methods["GBSA"]["gb_model"] == "OBC2" else "CustomGBForce"
@@ -111,6 +114,9 @@ def update_openmm(
         for i, row in enumerate(table.rows()):
             put_term(i, *row)
     changed = [force for force, _, _ in terms]
+    for force, change in stored:
+        anew |= change(context)
+        changed.append(force)
     if found.particles is not None:
         force = _only(system, "NonbondedForce")
         for i, row in enumerate(found.particles.rows()):

@@ -1,0 +1,192 @@
+"""OpenMM's custom forces between the atoms of a molecule: read, written, and given new parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openff_diffsystem.exceptions import (
+    ExpressionError,
+    ParameterMismatchError,
+    UnsupportedForceError,
+)
+from openff_diffsystem.forms import form_of, is_built_in
+from openff_diffsystem.interop.openmm.terms import Table, Terms, described, number
+from openff_diffsystem.stored_forms import COMPOUND, FORCE, VARIABLES, CustomEnergy
+from openff_diffsystem.system_parameters import SystemParameters
+
+TERM = {
+    "CustomBondForce": "Bond",
+    "CustomAngleForce": "Angle",
+    "CustomTorsionForce": "Torsion",
+    COMPOUND: "Bond",
+}
+"""By class what OpenMM calls a term in the names of its methods."""
+
+
+@dataclass
+class Custom:
+    """What a custom force says.
+
+    Attributes
+    ----------
+    terms
+        With the per-term parameters as columns.
+    settings
+        Global parameters.
+    words
+        Class, name and expression, among the methods of the section.
+    """
+
+    terms: Terms
+    settings: dict[str, float]
+    words: dict[str, str]
+
+
+def count_of(force: Any) -> int:
+    """The number of terms of a custom force or a CMAPTorsionForce."""
+    return getattr(force, f"getNum{TERM.get(type(force).__name__, 'Torsion')}s")()
+
+
+def read_custom(force: Any) -> Custom:
+    """A custom force with at least one term.
+
+    Raises
+    ------
+    UnsupportedForceError
+        If its expression cannot be represented.
+    """
+    kind, name = type(force).__name__, described(force)
+    word = TERM[kind]
+    if kind == COMPOUND and force.getNumTabulatedFunctions():
+        raise UnsupportedForceError(f"{name} has tabulated functions, which are not covered")
+    columns = tuple(
+        getattr(force, f"getPer{word}ParameterName")(i) for i in range(getattr(force, f"getNumPer{word}Parameters")())
+    )
+    settings = {
+        force.getGlobalParameterName(i): float(force.getGlobalParameterDefaultValue(i))
+        for i in range(force.getNumGlobalParameters())
+    }
+    names = [*columns, *settings, *([VARIABLES[kind][0]] if kind in VARIABLES else [])]
+    if len(set(names)) < len(names):
+        repeated = next(n for n in names if names.count(n) > 1)
+        raise UnsupportedForceError(f"{name} has two meanings for the name {repeated!r}")
+    energy = CustomEnergy(kind, force.getEnergyFunction(), columns)
+    rows = [_flat(row) for row in _rows(force)]
+    width = len(rows[0]) - len(columns)
+    try:
+        unknown = energy.unknown_names(tuple(settings), width)
+    except ExpressionError as error:
+        raise UnsupportedForceError(f"the expression of {name} is not covered: {error}") from error
+    if unknown:
+        raise UnsupportedForceError(f"{name} has no parameter {unknown[0]!r}, which its expression needs")
+    words = {FORCE: kind, "name": force.getName(), "expression": force.getEnergyFunction()}
+    return Custom(
+        Terms(
+            columns,
+            np.array([row[:width] for row in rows], dtype=np.int64).reshape(len(rows), width),
+            np.array([[number(v) for v in row[width:]] for row in rows]).reshape(len(rows), len(columns)),
+            {},
+            unit="dimensionless",
+        ),
+        settings,
+        words,
+    )
+
+
+def section_name(kind: str, name: str, taken: Iterable[str]) -> str:
+    """A section for a force: its own name where it has one that can be used, or else that of its class, numbered."""
+    taken = set(taken)
+    usable = name != kind and re.fullmatch(r"[\w .-]+", name) and not is_built_in(name) and form_of(name) is None
+    if usable and name not in taken:
+        return name
+    stem = kind.removesuffix("Force")
+    plural = stem if stem.endswith("s") else stem + "s"
+    candidates = (plural if i == 1 else f"{plural}{i}" for i in range(1, len(taken) + 2))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def write_custom(words: dict[str, str], parameters: SystemParameters, section: str, table: Table) -> Any:
+    """The force, as it was read, with new parameters."""
+    import openmm
+
+    kind = words[FORCE]
+    leading = (table.particles.shape[1],) if kind == COMPOUND else ()
+    force = getattr(openmm, kind)(*leading, words["expression"])
+    force.setName(words["name"])
+    for name in parameters.layout.sections[section].columns:
+        getattr(force, f"addPer{TERM[kind]}Parameter")(name)
+    for name, value in parameters.settings(section).items():
+        force.addGlobalParameter(name, float(value))
+    for row in table.rows():
+        getattr(force, f"add{TERM[kind]}")(*_nested(kind, row, table.particles.shape[1]))
+    return force
+
+
+def custom_change(
+    words: dict[str, str], parameters: SystemParameters, section: str, force: Any, in_their_order: Callable[..., Table]
+) -> Callable[[Any], bool]:
+    """Give a force new parameters: what does so, for a Context or ``None``, and returns whether to begin anew.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If the force has another expression, or other terms or parameters.
+    """
+    kind, name = words[FORCE], described(force)
+    settings = {key: float(value) for key, value in parameters.settings(section).items()}
+    places = {force.getGlobalParameterName(i): i for i in range(force.getNumGlobalParameters())}
+    columns = tuple(
+        getattr(force, f"getPer{TERM[kind]}ParameterName")(i)
+        for i in range(getattr(force, f"getNumPer{TERM[kind]}Parameters")())
+    )
+    if force.getEnergyFunction() != words["expression"]:
+        raise ParameterMismatchError(f"{name} of the OpenMM System has another expression than {section}")
+    if columns != parameters.layout.sections[section].columns or set(places) != set(settings):
+        raise ParameterMismatchError(f"{name} of the OpenMM System has other parameters than {section}")
+    table = in_their_order(kind, [_flat(row) for row in _rows(force)])
+
+    def apply(context: Any) -> bool:
+        for i, row in enumerate(table.rows()):
+            getattr(force, f"set{TERM[kind]}Parameters")(i, *_nested(kind, row, table.particles.shape[1]))
+        for key, value in settings.items():
+            force.setGlobalParameterDefaultValue(places[key], value)
+            if context is not None:
+                context.setParameter(key, value)
+        return False
+
+    return apply
+
+
+def require_one_value(settings: dict[tuple[str, str], float]) -> None:
+    """Raise where forces that share a global parameter have two values of it: OpenMM has one per Context."""
+    seen: dict[str, tuple[str, float]] = {}
+    for (section, name), value in settings.items():
+        before = seen.setdefault(name, (section, value))
+        if before[1] != value:
+            raise UnsupportedForceError(
+                f"the global parameter {name!r} is {before[1]} in {before[0]} and {value} in {section}; OpenMM has one"
+            )
+
+
+def _rows(force: Any) -> list[Any]:
+    get = getattr(force, f"get{TERM[type(force).__name__]}Parameters")
+    return [get(i) for i in range(count_of(force))]
+
+
+def _flat(row: Any) -> tuple:
+    """Particles and values of a term one after the other."""
+    *particles, values = row
+    if len(particles) == 1:  # of a compound bond
+        particles = particles[0]
+    return (*particles, *values)
+
+
+def _nested(kind: str, row: tuple, width: int) -> tuple:
+    """What OpenMM's methods take for a term."""
+    particles, values = row[:width], list(row[width:])
+    return (list(particles), values) if kind == COMPOUND else (*particles, values)

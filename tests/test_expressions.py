@@ -1,0 +1,139 @@
+"""OpenMM's expressions as jax functions, against OpenMM itself evaluating them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import openmm
+import pytest
+
+from openff_diffsystem.exceptions import ExpressionError
+from openff_diffsystem.expressions import Expression
+
+R, A, B = 0.7, 1.3, -0.4
+
+EXPRESSIONS = (
+    "a*r^2 - b",
+    "-r^2",
+    "-a*r^2/b",
+    "2^-r*3",
+    "2^3^r",
+    "a-r-b/r/a",
+    "a - -r",
+    "(a*(r-b))^3 + r^(-3) + (-r)^2",
+    "r^a",
+    "r^2.5 + 1.5e-1*r + 2.*r + .5",
+    "sqrt(r)+exp(-r)+log(r)",
+    "sin(r)*cos(r)*tan(r)+sec(r)+csc(r)+cot(r)",
+    "asin(r/2)+acos(r/3)+atan(r)+atan2(r,b)",
+    "sinh(r)+cosh(r)+tanh(r)",
+    "erf(r)+erfc(a*r)",
+    "square(r)+cube(r)+recip(r)",
+    "min(r,a)+2*max(r,b)",
+    "abs(b*r)+abs(r)",
+    "floor(10*r)*r+ceil(10*r)",
+    "step(r-a)*r+step(a-r)*r^2+delta(r)+delta(0)",
+    "select(r-r, a*r, r^3) + select(a, r^2, 0)",
+    "select(step(r-1), sqrt(r-1), r)",
+    "k*min(dtheta, 2*pi-dtheta)^2; dtheta = abs(r-a);pi = 3.141592653589793; k=2",
+    "x*y; x = y + r ;y=a*r;",
+    "r2*r; r2 = r*r",
+    "a; a = r*b",
+    "lambda*r; lambda = 0.5; unused = a",
+)
+
+
+def by_openmm(text):
+    """Value and derivative at R, from a bond of that length."""
+    force = openmm.CustomBondForce(text)
+    force.addPerBondParameter("a")
+    force.addPerBondParameter("b")
+    force.addBond(0, 1, [A, B])
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addParticle(1.0)
+    system.addForce(force)
+    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions([[0, 0, 0], [R, 0, 0]])
+    state = context.getState(getEnergy=True, getForces=True)
+    return state.getPotentialEnergy()._value, -state.getForces(asNumpy=True)._value[1, 0]
+
+
+def ours(text):
+    expression = Expression(text)
+
+    def value(r):
+        given = {"r": r, "a": jnp.array([A]), "b": jnp.array(B)}
+        return jnp.sum(expression(**{name: given[name] for name in expression.variables}))
+
+    return value
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS)
+def test_value_and_derivative(text):
+    energy, slope = by_openmm(text)
+    value, derivative = jax.value_and_grad(ours(text))(jnp.array([R]))
+    # OpenMM differentiates symbolically; both are in double precision, erf to 1e-14 or so
+    assert float(value) == pytest.approx(energy, rel=1e-12, abs=1e-12)
+    assert float(derivative[0]) == pytest.approx(slope, rel=1e-11, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    "text", ("r^2.5*exp(-a*r)", "x^3/y; x = r - b; y = cosh(r)", "select(step(r-1), sqrt(r-1), r^3)")
+)
+def test_second_derivatives_in_every_mode(text):
+    value, step = ours(text), 1e-5
+    by_differences = (jax.grad(value)(jnp.array([R + step])) - jax.grad(value)(jnp.array([R - step])))[0] / (2 * step)
+    forward = jax.jacfwd(jax.grad(value))(jnp.array([R]))[0, 0]
+    reverse = jax.jacrev(jax.grad(value))(jnp.array([R]))[0, 0]
+    # central differences: the third derivative times the step squared, and rounding over the step
+    assert float(forward) == pytest.approx(float(by_differences), rel=1e-8)
+    assert float(reverse) == pytest.approx(float(forward), rel=1e-12)
+
+
+def test_derivatives_in_what_is_not_the_first_variable():
+    expression = Expression("a*r^2 + b")
+
+    def value(a, b):
+        return jnp.sum(expression(r=jnp.array([0.5, 2.0]), a=a, b=b))
+
+    slopes = jax.jit(jax.grad(value, argnums=(0, 1)))(jnp.array([1.0, 2.0]), jnp.array(3.0))
+    np.testing.assert_allclose(slopes[0], [0.25, 4.0], rtol=1e-15)
+    assert float(slopes[1]) == 2.0
+    mapped = jax.vmap(jax.grad(lambda a: value(a, 0.0)))(jnp.ones((3, 2)))
+    np.testing.assert_allclose(mapped, [[0.25, 4.0]] * 3, rtol=1e-15)
+
+
+def test_dtype_is_that_of_the_arguments():
+    expression = Expression("k*(r-0.1)^2+step(r)*erf(r)+2^0.5")
+    assert expression(r=jnp.ones(2, jnp.float32), k=jnp.ones(2, jnp.float32)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    (
+        ("bessel(r)", "bessel is no function"),
+        ("min(r)", "min takes 2 arguments, not 1"),
+        ("r + ", "'the end' is not expected"),
+        ("(r", "'the end' is not expected"),
+        ("r r", "'r' is not expected"),
+        ("r ? 1", "'\\?' has no meaning"),
+        ("r; x", "'x' is no definition"),
+        ("", "'the end' is not expected"),
+        ("exp()", r"'\)' is not expected"),
+        ("distance(p1, p2)", "distance is no function"),
+    ),
+)
+def test_refused(text, message):
+    with pytest.raises(ExpressionError, match=message):
+        Expression(text)
+
+
+def test_functions_of_particles_are_variables():
+    expression = Expression("k*(distance(p1, p3)-distance(p1,p2))^2", {"distance": 2})
+    assert set(expression.variables) == {"k", "distance(p1,p3)", "distance(p1,p2)"}
+    with pytest.raises(ExpressionError, match="distance takes particles"):
+        Expression("distance(p1, 2)", {"distance": 2})
+    with pytest.raises(ExpressionError, match="distance takes 2 arguments, not 3"):
+        Expression("distance(p1, p2, p3)", {"distance": 2})
