@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
-from openff_diffsystem.interop.openmm.terms import Table, Terms, described
+from openff_diffsystem.interop.openmm.terms import ForceTerms, Table, described
 from openff_diffsystem.stored_forms import CMAP, FORCE
 
 
-def read_maps(force: Any) -> tuple[Terms, dict[str, str]]:
+def read_maps(force: Any) -> tuple[ForceTerms, dict[str, str]]:
     """The terms of a CMAPTorsionForce that has some, a map each, and words for the section's methods.
 
     Columns are ``e0_0, e1_0, ...``: the value at each pair of angles, the first angle running fastest. In theta they
@@ -31,7 +31,7 @@ def read_maps(force: Any) -> tuple[Terms, dict[str, str]]:
         raise UnsupportedForceError(f"{described(force)} has maps of {len(sizes)} sizes, {sizes}; one is covered")
     values = {i: [getattr(e, "_value", e) for e in energies] for i, (_, energies) in maps.items()}
     columns = tuple(f"e{i}_{j}" for j in range(sizes[0]) for i in range(sizes[0]))
-    terms = Terms(
+    terms = ForceTerms(
         columns,
         np.array([row[1:] for row in rows], dtype=np.int64),
         np.array([values[i] for i in number_of_map.tolist()], dtype=float),

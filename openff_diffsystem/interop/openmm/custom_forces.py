@@ -15,7 +15,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceError,
 )
 from openff_diffsystem.forms import form_of, is_built_in
-from openff_diffsystem.interop.openmm.terms import Table, Terms, described, number
+from openff_diffsystem.interop.openmm.terms import ForceTerms, Table, described, number
 from openff_diffsystem.stored_forms import COMPOUND, FORCE, VARIABLES, CustomEnergy
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -42,7 +42,7 @@ class Custom:
         Class, name and expression, among the methods of the section.
     """
 
-    terms: Terms
+    terms: ForceTerms
     settings: dict[str, float]
     words: dict[str, str]
 
@@ -86,7 +86,7 @@ def read_custom(force: Any) -> Custom:
         raise UnsupportedForceError(f"{name} has no parameter {unknown[0]!r}, which its expression needs")
     words = {FORCE: kind, "name": force.getName(), "expression": force.getEnergyFunction()}
     return Custom(
-        Terms(
+        ForceTerms(
             columns,
             np.array([row[:width] for row in rows], dtype=np.int64).reshape(len(rows), width),
             np.array([[number(v) for v in row[width:]] for row in rows]).reshape(len(rows), len(columns)),

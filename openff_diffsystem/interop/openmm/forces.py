@@ -11,7 +11,7 @@ from openff_diffsystem.cutoffs import EngineOptions
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
 from openff_diffsystem.interop.openmm.stored import KINDS
-from openff_diffsystem.interop.openmm.terms import Terms, described, number
+from openff_diffsystem.interop.openmm.terms import ForceTerms, described, number
 
 _WITHOUT_ENERGY = (
     "CMMotionRemover",
@@ -86,14 +86,14 @@ def single(forces: list[Any]) -> Any:
     return forces[0]
 
 
-def terms_of(columns: tuple[str, ...], rows: list[Any], width: int) -> Terms:
+def terms_of(columns: tuple[str, ...], rows: list[Any], width: int) -> ForceTerms:
     """Terms from what OpenMM's getters return: particles, then values in the order of ``columns``."""
     particles = np.array([row[:width] for row in rows], dtype=np.int64).reshape(-1, width)
     values = np.array([[number(v) for v in row[width:]] for row in rows]).reshape(-1, len(columns))
-    return Terms(columns, particles, values, {})
+    return ForceTerms(columns, particles, values, {})
 
 
-def bonded_terms(forces: dict[str, list[Any]]) -> dict[str, Terms]:
+def bonded_terms(forces: dict[str, list[Any]]) -> dict[str, ForceTerms]:
     """The terms of bonded forces by section; several forces of one class are one section."""
 
     def rows(kind: str, count: str, get: str) -> list[Any]:
@@ -168,25 +168,25 @@ def nonbonded_settings(force: Any) -> Nonbonded:
     return Nonbonded(settings, *words[method], options)
 
 
-def add_nonbonded(terms: dict[str, Terms], force: Any, order: np.ndarray) -> np.ndarray:
+def add_nonbonded(terms: dict[str, ForceTerms], force: Any, order: np.ndarray) -> np.ndarray:
     """Add particles and exceptions; the pairs that do not interact at all, ``(n, 2)``."""
     everyone = [force.getParticleParameters(i) for i in order.tolist()]
     particles = order[:, None]
     charges = np.array([[number(charge)] for charge, _, _ in everyone]).reshape(-1, 1)
     shapes = np.array([[number(epsilon), number(sigma)] for _, sigma, epsilon in everyone]).reshape(-1, 2)
-    terms["vdW"] = Terms(("epsilon", "sigma"), particles, shapes, {})
-    terms["Electrostatics"] = Terms(("charge",), particles, charges, {})
+    terms["vdW"] = ForceTerms(("epsilon", "sigma"), particles, shapes, {})
+    terms["Electrostatics"] = ForceTerms(("charge",), particles, charges, {})
     rows = [force.getExceptionParameters(i) for i in range(force.getNumExceptions())]
     exceptions = terms_of(("charge_product", "sigma", "epsilon"), rows, 2)
     silent = (exceptions.values[:, 0] == 0) & (exceptions.values[:, 2] == 0)
     if not silent.all():
-        terms["NonbondedExceptions"] = Terms(
+        terms["NonbondedExceptions"] = ForceTerms(
             exceptions.columns, exceptions.particles[~silent], exceptions.values[~silent], {}
         )
     return exceptions.particles[silent]
 
 
-def add_born(terms: dict[str, Terms], force: Any, order: np.ndarray) -> dict[tuple[str, str], float]:
+def add_born(terms: dict[str, ForceTerms], force: Any, order: np.ndarray) -> dict[tuple[str, str], float]:
     """Add implicit solvent; its section-wide numbers."""
     name = described(force)
     if force.getNonbondedMethod() != force.NoCutoff:
@@ -195,7 +195,7 @@ def add_born(terms: dict[str, Terms], force: Any, order: np.ndarray) -> dict[tup
     charges = terms["Electrostatics"].values[:, 0] if "Electrostatics" in terms else np.zeros(0)
     if not np.array_equal(charges, rows[:, 0]):
         raise UnsupportedForceError(f"the charges of {name} are not those of the NonbondedForce")
-    terms["GBSA"] = Terms(("radius", "scale"), order[:, None], rows[:, 1:], {})
+    terms["GBSA"] = ForceTerms(("radius", "scale"), order[:, None], rows[:, 1:], {})
     return {
         ("GBSA", "solvent_dielectric"): force.getSolventDielectric(),
         ("GBSA", "solute_dielectric"): force.getSoluteDielectric(),

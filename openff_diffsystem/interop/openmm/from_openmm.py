@@ -28,7 +28,7 @@ from openff_diffsystem.interop.openmm.lennard_jones_tables import lennard_jones_
 from openff_diffsystem.interop.openmm.own_parameters import own_parameters
 from openff_diffsystem.interop.openmm.sites import read_sites
 from openff_diffsystem.interop.openmm.stored import read_stored
-from openff_diffsystem.interop.openmm.terms import Terms, described
+from openff_diffsystem.interop.openmm.terms import ForceTerms, described
 from openff_diffsystem.parameters import ForceFieldParameters
 from openff_diffsystem.site_types import NO_ATOM
 from openff_diffsystem.units import nanometers
@@ -140,7 +140,9 @@ def from_openmm(
     return result
 
 
-def _add_table(terms: dict[str, Terms], nonbonded: Nonbonded, force: Any, beside: list[Any], order: np.ndarray) -> None:
+def _add_table(
+    terms: dict[str, ForceTerms], nonbonded: Nonbonded, force: Any, beside: list[Any], order: np.ndarray
+) -> None:
     """Take Lennard-Jones interactions from a CustomNonbondedForce, as one NonbondedForce would have them."""
     if not beside:
         raise UnsupportedForceError(f"{described(force)} without a NonbondedForce is not covered")
@@ -152,7 +154,7 @@ def _add_table(terms: dict[str, Terms], nonbonded: Nonbonded, force: Any, beside
     nonbonded.options = nonbonded.options._replace(dispersion_correction=force.getUseLongRangeCorrection())
 
 
-def _methods(terms: dict[str, Terms], nonbonded: Nonbonded) -> dict[str, dict[str, str]]:
+def _methods(terms: dict[str, ForceTerms], nonbonded: Nonbonded) -> dict[str, dict[str, str]]:
     methods = {
         "vdW": {
             "potential": "Lennard-Jones-12-6",

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from openff_diffsystem.assignment import AffineRows, Assignment
-from openff_diffsystem.interop.openmm.terms import Terms
+from openff_diffsystem.interop.openmm.terms import ForceTerms
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
 from openff_diffsystem.system_parameters import SectionBlocks, SystemLayout
@@ -40,7 +40,7 @@ _UNITS = {
 
 
 def own_parameters(
-    terms: dict[str, Terms],
+    terms: dict[str, ForceTerms],
     settings: dict[tuple[str, str], float],
     names: list[str],
     tie_equal: bool,
@@ -125,7 +125,7 @@ def own_parameters(
     )
 
 
-def _rows(one: Terms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
+def _rows(one: ForceTerms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
     """The first term of each row of parameters, ``(n_rows,)``, and the row of each term, ``(n_terms,)``."""
     n = len(one.particles)
     if tie_equal:
@@ -141,7 +141,7 @@ def _rows(one: Terms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
     return first[by_appearance], number[inverse.reshape(-1)]
 
 
-def _attributes(section: str, one: Terms) -> list[np.ndarray]:
+def _attributes(section: str, one: ForceTerms) -> list[np.ndarray]:
     """By column the name of each term's attribute, ``(n_terms,)``; empty where the value is no parameter."""
     n = len(one.particles)
     if one.shared is not None:
@@ -156,7 +156,7 @@ def _unit(section: str, attribute: str) -> str:
     return _UNITS.get(section, {}).get(attribute) or _UNITS[""].get(attribute, "dimensionless")
 
 
-def _labels(names: list[str], one: Terms, term: int) -> list[str]:
+def _labels(names: list[str], one: ForceTerms, term: int) -> list[str]:
     """Of the rows of theta that a term is the first to have."""
     if one.shared is not None:
         return [f"map{one.shared[term]}:{column}" for column in one.columns]

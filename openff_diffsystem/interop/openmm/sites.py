@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
-from openff_diffsystem.interop.openmm.terms import Terms
+from openff_diffsystem.interop.openmm.terms import ForceTerms
 from openff_diffsystem.potentials.virtual_sites import local_frame
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
 
@@ -81,7 +81,7 @@ def _in_frame(particle: int, atoms: tuple[int, ...], site: Any) -> Site:
     )
 
 
-def read_sites(system: Any, particles: np.ndarray, is_site: np.ndarray) -> Terms:
+def read_sites(system: Any, particles: np.ndarray, is_site: np.ndarray) -> ForceTerms:
     """The virtual sites of a System; ``is_site`` says of each particle whether it is one.
 
     Raises
@@ -98,4 +98,4 @@ def read_sites(system: Any, particles: np.ndarray, is_site: np.ndarray) -> Terms
         orientation[row, : len(site.atoms)] = site.atoms
     values = np.array([site.parameters for site in sites])
     types = np.array([site.type for site in sites], dtype=np.int32)
-    return Terms(("distance", "outOfPlaneAngle", "inPlaneAngle"), orientation, values, {"type": types})
+    return ForceTerms(("distance", "outOfPlaneAngle", "inPlaneAngle"), orientation, values, {"type": types})

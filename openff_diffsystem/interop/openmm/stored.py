@@ -18,7 +18,7 @@ from openff_diffsystem.interop.openmm.custom_forces import (
     section_name,
     write_custom,
 )
-from openff_diffsystem.interop.openmm.terms import Table, Terms
+from openff_diffsystem.interop.openmm.terms import ForceTerms, Table
 from openff_diffsystem.stored_forms import CMAP, FORCE
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -33,7 +33,7 @@ KINDS = (CMAP, *TERM)
 class Stored:
     """Terms, global parameters and words by section."""
 
-    terms: dict[str, Terms] = field(default_factory=dict)
+    terms: dict[str, ForceTerms] = field(default_factory=dict)
     settings: dict[tuple[str, str], float] = field(default_factory=dict)
     words: dict[str, dict[str, str]] = field(default_factory=dict)
 

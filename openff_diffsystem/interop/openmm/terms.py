@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass
-class Terms:
+class ForceTerms:
     """The terms of one section as they are read: particles, values per column, and integers by name.
 
     Attributes
