@@ -14,7 +14,7 @@ from tqdm import tqdm
 from openff_diffsystem import compiled
 from openff_diffsystem.configuration import as_positions
 from openff_diffsystem.exceptions import BoxError, UnsupportedInputError
-from openff_diffsystem.neighbors import check_box
+from openff_diffsystem.neighbors import approach, check_box
 from openff_diffsystem.parameters import as_vector
 from openff_diffsystem.units import nanometers
 
@@ -159,13 +159,10 @@ class _Reference(NamedTuple):
     def covers(self, particles: np.ndarray, box: np.ndarray) -> bool:
         """Whether the list is complete for particles, ``(n_particles, 3)``, and a box, ``(3, 3)``, nm.
 
-        As :meth:`NeighborList.reach_used`. The device asks again when it evaluates, in a precision that may be lower,
-        so the last hundredth of the skin is left alone.
+        The device asks again when it evaluates, in a precision that may be lower, so the last hundredth of the skin
+        is left alone.
         """
-        drift = box - self.box
-        moved = particles - self.positions + self.images @ drift
-        largest = np.sqrt(np.max(np.sum(moved**2, axis=1)))
-        return bool(2.0 * largest + np.sum(np.linalg.norm(drift, axis=1)) <= 0.99 * self.skin)
+        return bool(approach(particles - self.positions, box - self.box, self.images, np) <= 0.99 * self.skin)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

@@ -98,14 +98,27 @@ class NeighborList:
     scheme: CutoffScheme
 
     def reach_used(self, positions: jax.Array, box_vectors: jax.Array) -> jax.Array:
-        """How much of the skin motion has used up, nm: the list is complete while this is at most ``skin``.
+        """How much of the skin motion has used up, nm: the list is complete while this is at most ``skin``."""
+        moved, drift = positions - self.reference_positions, box_vectors - self.reference_box
+        return approach(moved, drift, self.images)
 
-        Two particles approach by at most twice the largest displacement, plus what the box vectors moved by.
-        """
-        drift = box_vectors - self.reference_box
-        moved = positions - self.reference_positions + self.images @ drift
-        largest = jnp.sqrt(jnp.max(jnp.sum(moved**2, axis=1)))
-        return 2.0 * largest + jnp.sum(jnp.sqrt(jnp.sum(drift**2, axis=1)))
+
+def approach(moved: Any, drift: Any, images: Any, xp: Any = jnp) -> Any:
+    """By how much two particles may have approached, nm: twice the largest displacement, and what the box moved by.
+
+    Parameters
+    ----------
+    moved
+        Displacement of each particle, ``(n_particles, 3)``, nm.
+    drift
+        Change of the box vectors, ``(3, 3)``, nm.
+    images
+        The translation that brought each particle into the box, ``(n_particles, 3)``.
+    xp
+        Where the arrays are: ``numpy`` on the host.
+    """
+    largest = xp.sqrt(xp.max(xp.sum((moved + images @ drift) ** 2, axis=1)))
+    return 2.0 * largest + xp.sum(xp.sqrt(xp.sum(drift**2, axis=1)))
 
 
 def check_box(box_vectors: np.ndarray, cutoff: float) -> None:
