@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,11 @@ class EnergyCall:
     def is_scalar(self) -> bool:
         """Whether there is one configuration."""
         return len(self.inputs.positions.shape) == 2
+
+    def converted(self, convert: Callable[[Any, str], Any]) -> EnergyCall:
+        """The same evaluation of other leaves: ``convert(leaf, name)``."""
+        leaves = [convert(leaf, name) for leaf, name in zip(self.leaves, self.names, strict=True)]
+        return EnergyCall(self.potential, jax.tree.unflatten(self.structure, leaves), self.neighbors)
 
     def to_jax(self) -> list[jax.Array]:
         """The leaves for jax."""

@@ -128,9 +128,8 @@ class TorchPotential(torch.nn.Module):
         potential = self._started()
         theta = self._own_theta(positions, parameters) if theta is None else theta
         inputs = complete_inputs(self.system, positions, theta, box_vectors, parameters)
-        call = EnergyCall(potential, inputs, neighbors)
-        tensors = [_as_tensor(leaf, name) for leaf, name in zip(call.leaves, call.names, strict=True)]
-        call.leaves = tensors
+        call = EnergyCall(potential, inputs, neighbors).converted(_as_tensor)
+        tensors = call.leaves
         wanted = tuple(tensor.requires_grad for tensor in tensors)
         ahead = wanted if call.is_scalar and any(wanted) and torch.is_grad_enabled() else None
         (energy,) = JaxFunction.apply(_Task(call.program, call.names, call.constants, ahead), *tensors)

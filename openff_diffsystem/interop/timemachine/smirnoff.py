@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from openff_diffsystem.charges.sections import CHARGE_SECTIONS
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE, PROTEIN_FF, WATER_FF
 from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section, base_name
@@ -17,7 +18,6 @@ from openff_diffsystem.layout import handlers_of
 _LEFT_BEHIND = ("Constraints", "Electrostatics")
 """Sections that timemachine has no place for and that its own topologies decide: see docs/timemachine.md."""
 
-_CHARGES = ("LibraryCharges", "NAGLCharges", "ChargeIncrementModel", "ToolkitAM1BCC")
 _INCREMENTS = ("AM1CCC", "AM1BCCCCC")
 
 
@@ -30,7 +30,7 @@ def smirnoff_sections(force_field: Any) -> dict[str, Section]:
         If a section or parameter has no counterpart.
     """
     handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
-    known = {codec.tag for codec in CODECS} | {*_LEFT_BEHIND, *_CHARGES}
+    known = {codec.tag for codec in CODECS} | {*_LEFT_BEHIND, *CHARGE_SECTIONS}
     for tag, handler in handlers.items():
         if tag not in known and handler.parameters:
             raise UnsupportedForceFieldError(f"timemachine has no counterpart of {tag}")
