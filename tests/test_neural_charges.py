@@ -11,6 +11,7 @@ import pytest
 from openff.interchange.exceptions import SMIRNOFFHandlersNotImplementedError
 from openff.toolkit import ForceField, Molecule, Quantity
 from openff.toolkit.utils.exceptions import IncompatibleParameterError
+from rdkit import Chem
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import (
@@ -21,6 +22,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedInputError,
 )
 from openff_diffsystem.neural import (
+    EspalomaCharges,
     MoleculeGraph,
     espaloma_charges,
     lambda_module,
@@ -28,6 +30,7 @@ from openff_diffsystem.neural import (
     load_espaloma,
     replace_charges,
 )
+from openff_diffsystem.system_parameters import SystemParameters
 from tests import boxes
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import IMATINIB, with_charges
@@ -37,8 +40,22 @@ from tests.test_neural_graph import permuted
 expaloma = pytest.importorskip("expaloma")
 from expaloma.featurize import from_rdkit_mol, graph_to_jax  # noqa: E402
 
-SMILES = ("O", "[Cl-]", "C[N+](C)(C)CC([O-])=O", "O=[N+]([O-])c1c[nH]cc1", "CS(=O)(=O)NP", "FC(Cl)(Br)I", IMATINIB)
-"""Every element of the network, ions, and a ring that is aromatic in RDKit's model and not in SMIRNOFF's."""
+SALT = "[Cl-].C[NH3+]"
+
+SMILES = (
+    "O",
+    "[Cl-]",
+    SALT,
+    "C[N+](C)(C)CC([O-])=O",
+    "O=[N+]([O-])c1c[nH]cc1",
+    "CS(=O)(=O)NP",
+    "FC(Cl)(Br)I",
+    IMATINIB,
+)
+"""Every element of the network, ions, alone and in a molecule of two fragments, and a ring that is aromatic in RDKit's
+model and not in SMIRNOFF's."""
+
+pytestmark = pytest.mark.filterwarnings("ignore:RDKit Molecule passed to from_rdkit consists of more than one")
 
 SECTION = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
   <NeuralCharges version="0.3" model="{}"/>
@@ -100,8 +117,13 @@ def test_several_molecules_in_any_form_and_any_order(espaloma):
     ion = SMILES.index("[Cl-]")
     slopes = jax.jit(jax.grad(lambda m: espaloma_charges(m, molecules[ion]).sum()))(espaloma)
     assert all(np.abs(leaf).max() < 1e-12 for leaf in jax.tree.leaves(slopes))
-    traced = jax.jit(espaloma_charges)(espaloma, MoleculeGraph.from_molecule(molecules[2]).to_jax())
-    np.testing.assert_allclose(traced, alone[2], rtol=0, atol=1e-12)
+    number = SMILES.index(SALT)
+    traced = jax.jit(espaloma_charges)(espaloma, MoleculeGraph.from_molecule(molecules[number]).to_jax())
+    np.testing.assert_allclose(traced, alone[number], rtol=0, atol=1e-12)
+    # in a molecule of two fragments, the charge of an atom without neighbours depends on the weights
+    with jax.debug_nans(True):
+        slopes = jax.grad(lambda m: espaloma_charges(m, molecules[number])[0])(espaloma)
+    assert all(np.any(leaf) and np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
 
 
 def moved(model, direction, step):
@@ -163,6 +185,36 @@ def test_gradient_in_the_weights_is_that_of_openmm(espaloma, stock_sage, where, 
         assert all(jax.tree.leaves(parts))
 
 
+def test_gradients_in_single_precision(espaloma, neural_sage):
+    """Energies, dL/dtheta and dL/dphi through charges and Coulomb, and the section's own charges, against double.
+
+    A few roundings of 6e-8 in sums whose terms are larger than the sum: 1e-5 of the largest number is allowed.
+    """
+    molecule = with_charges("CC(=O)N")
+    system = DiffSystem.from_smirnoff(neural_sage, molecule)
+    potential, section = system.to_jax_potential(), neural_sage["NeuralCharges"]
+
+    def everything(dtype):
+        model = jax.tree.map(lambda leaf: leaf.astype(dtype), espaloma)
+        sources = {"Electrostatics": model}
+        compose = lambda_module(system, sources)
+        positions, theta = (jnp.asarray(x, dtype) for x in (system.positions, system.force_field_parameters.vector))
+        energy = jax.jit(
+            jax.value_and_grad(lambda theta, models: potential(positions, compose(theta, models)), argnums=(0, 1))
+        )
+        charges, pullback, _ = jax.vjp(lambda p: section.partial_parameterize(p, molecule), model, has_aux=True)
+        return energy(theta, sources), charges, pullback(jnp.arange(9, dtype=dtype)[:, None])
+
+    expected = everything(jnp.float64)
+    with jax.enable_x64(False):
+        found = everything(jnp.float32)
+    pairs = list(zip(*map(jax.tree.leaves, (found, expected)), strict=True))
+    assert len(pairs) == 1 + 1 + 16 + 1 + 16  # the network has 16 arrays
+    for single, double in pairs:
+        assert single.dtype == np.float32 and double.dtype == np.float64 and np.any(double)
+        np.testing.assert_allclose(single, double, rtol=0, atol=1e-5 * np.abs(double).max())
+
+
 def test_section_assigns_and_is_written_back(neural_sage, espaloma, tmp_path):
     """Library charges come first (water, ions), then the network; nothing else is asked."""
     ligand, water, ion = (with_charges(s, conformer=False) for s in ("CC(=O)Nc1ccc(O)cc1", "O", "[Na+]"))
@@ -170,8 +222,10 @@ def test_section_assigns_and_is_written_back(neural_sage, espaloma, tmp_path):
     charges = np.asarray(system.parameterize()["Electrostatics"][:, 0])
     expected = espaloma_charges(espaloma, ligand)
     np.testing.assert_array_equal(charges, [*TIP3P, *np.asarray(expected), 1.0, *TIP3P])
-    (constant, *library) = linkage(system, "Electrostatics")[1:], linkage(system, "Electrostatics")[0]
-    assert library[0].origin.startswith("LibraryCharges/") and constant
+    oxygen, hydrogen, *network, sodium = linkage(system, "Electrostatics")
+    assert len(network) == len(set(np.round(np.asarray(expected), 12)))
+    assert {link.origin for link in network} == {"constant"}
+    assert all(link.origin.startswith("LibraryCharges/") for link in (oxygen, hydrogen, sodium))
 
     theta = system.force_field_parameters
     assert "NeuralCharges" not in {label.split("/")[0] for label in theta.labels}
@@ -232,6 +286,19 @@ def test_weights_are_read_once_per_file(espaloma, neural_sage, tmp_path):
         assert named.params.network.w_readout.dtype == np.float32
 
 
+def test_files_have_the_name_that_is_given(espaloma, tmp_path):
+    """Also without a suffix, which equinox would append."""
+    doubled = EspalomaCharges(jax.tree.map(lambda leaf: 2 * leaf, espaloma.network))
+    doubled.save(tmp_path / "weights")
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+    named = ForceField(SECTION.format(tmp_path / "weights"), load_plugins=True)["NeuralCharges"]
+    for again in (load_espaloma(tmp_path / "weights"), load_espaloma(str(tmp_path / "weights")), named.params):
+        np.testing.assert_array_equal(again.network.w_readout, 2 * espaloma.network.w_readout)
+    for missing in (tmp_path / "nowhere.eqx", tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=missing.name):
+            load_espaloma(missing)
+
+
 def test_plain_functions(espaloma, stock_sage):
     """Charges of one molecule in a system, by position or by molecule, in any order of its atoms."""
     ethanol, amide, water = (with_charges(s, conformer=False) for s in ("CCO", "CC(=O)N", "O"))
@@ -249,10 +316,27 @@ def test_plain_functions(espaloma, stock_sage):
             np.testing.assert_array_equal(found[section], base[section])
     np.testing.assert_array_equal(replace_charges(system, base, 1, charges).values, found.values)
     other, _ = permuted(ethanol, 4)
-    again = replace_charges(system, base, other, espaloma_charges(espaloma, other))
-    np.testing.assert_allclose(again.values, found.values, rtol=0, atol=1e-12)
+    for same in (other, other.to_topology(), other.to_rdkit()):
+        again = replace_charges(system, base, same, espaloma_charges(espaloma, other))
+        np.testing.assert_allclose(again.values, found.values, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(replace_charges(system, base, np.int32(1), charges).values, found.values)
     composed = lambda_module(system, {"Electrostatics": espaloma}, molecules={"Electrostatics": [1]})
     np.testing.assert_allclose(composed(None, {"Electrostatics": espaloma}).values, found.values, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("error:scatter inputs have incompatible types")
+def test_charges_in_a_higher_precision_promote_the_parameters(ethanol, espaloma):
+    """As with lambda_module: nothing is rounded, of the charges or of what is taken over."""
+    single = SystemParameters(ethanol.parameterize().values.astype(jnp.float32), ethanol.system_layout)
+    charges = np.linspace(-0.1, 0.1, 9)
+    found = replace_charges(ethanol, single, 0, charges)
+    assert found.values.dtype == np.float64
+    np.testing.assert_array_equal(found["Electrostatics"][:, 0], charges)
+    np.testing.assert_array_equal(found["Bonds"], single["Bonds"])
+    # the higher precision of the parameters stays
+    found = replace_charges(ethanol, ethanol.parameterize(), 0, charges.astype(np.float32))
+    assert found.values.dtype == np.float64
+    np.testing.assert_array_equal(found["Bonds"], ethanol.parameterize()["Bonds"])
 
 
 @pytest.mark.nagl
@@ -349,6 +433,11 @@ class TestErrors:
             replace_charges(system, base, 0, jnp.zeros(8))
         with pytest.raises(ParameterMismatchError, match="1 unique molecules, none is number 1"):
             replace_charges(system, base, 1, jnp.zeros(9))
+        for strange in (0.7, "ethanol", None):
+            with pytest.raises(UnsupportedInputError, match=r"expected a Molecule.*position in system\.molecules"):
+                replace_charges(system, base, strange, jnp.zeros(9))
+        with pytest.raises(UnsupportedInputError, match="implicit hydrogens"):
+            replace_charges(system, base, Chem.MolFromSmiles("CCO"), jnp.zeros(9))
         with pytest.raises(ParameterMismatchError, match="0 unique molecules of the system are CO"):
             replace_charges(system, base, Molecule.from_smiles("CO"), jnp.zeros(6))
         sites = with_charges(SITE_MOLECULE, conformer=False)

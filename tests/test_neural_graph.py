@@ -117,6 +117,28 @@ def test_is_a_pytree_in_both_precisions():
     assert isinstance(graph.nodes, np.ndarray)
 
 
+def test_side_by_side_arrays_stay_of_their_kind():
+    graphs = [MoleculeGraph.from_molecule(Molecule.from_smiles(smiles)) for smiles in ("O", "CC(=O)N")]
+    expected = MoleculeGraph.concatenate(graphs)
+    assert all(isinstance(array, np.ndarray) for array in jax.tree.leaves(expected))
+    both = [graph.to_jax() for graph in graphs]
+    traced = jax.jit(MoleculeGraph.concatenate)(both)
+    for found in (MoleculeGraph.concatenate(both), MoleculeGraph.concatenate([graphs[0], both[1]]), traced):
+        assert found.n_molecules == 2
+        for name, array in expected.to_numpy().items():
+            assert isinstance(getattr(found, name), jax.Array) and getattr(found, name).dtype == array.dtype
+            np.testing.assert_array_equal(getattr(found, name), array)
+
+
+def test_graphs_of_systems_are_made_once_and_nobody_else_s(ethanol, monkeypatch):
+    """Copies of an Interchange are asked for one by one; arrays that are handed out can be written to."""
+    graph = MoleculeGraph.from_system(ethanol)
+    before = graph.nodes.copy()
+    graph.nodes[:] = 0
+    monkeypatch.setattr(MoleculeGraph, "from_molecule", None)
+    np.testing.assert_array_equal(MoleculeGraph.from_system(ethanol).nodes, before)
+
+
 def test_refinement_finds_the_symmetry_of_benzene_and_stops_where_told():
     toluene = MoleculeGraph.from_molecule(Molecule.from_smiles("Cc1ccccc1"))
     carbon = toluene.node("atomic_number") == 6

@@ -19,6 +19,7 @@ from openff_diffsystem.neural import (
     linkage,
     replace_charges,
 )
+from openff_diffsystem.neural import graph as graph_module
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import with_charges
 
@@ -257,6 +258,75 @@ def test_linkage_tells_bonds_apart_that_have_equal_ends(sage):
 def test_errors_name_the_culprit(ethanol, sources, message):
     with pytest.raises(ParameterMismatchError, match=message):
         lambda_module(ethanol, sources)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda g: {"k": jnp.ones(12)}, r"nothing for ProperTorsions/phase, and shape \(12,\)"),
+        (
+            lambda g: {"k": jnp.ones((12, 6)), "phase": jnp.ones(12)},
+            r"shape \(12, 6\) for ProperTorsions/k, and shape \(12,\) when",
+        ),
+        (lambda g: {"k": jnp.ones(3), "phase": jnp.ones(12)}, r"shape \(3,\) for ProperTorsions/k, and shape \(12,\)"),
+        (
+            lambda g: {"k": jnp.ones(12), "phase": jnp.ones(12), "idivf": jnp.ones(12)},
+            r"shape \(12,\) for ProperTorsions/idivf, and nothing when",
+        ),
+    ],
+)
+def test_models_that_emit_something_else_later_are_refused(ethanol, model, message):
+    """Positions of their numbers were fixed before; jax would read others in their place."""
+    promised = {"ProperTorsions": lambda g: {"k": jnp.ones(12), "phase": jnp.ones(12)}}
+    compose = lambda_module(ethanol, promised)
+    assert np.all(np.asarray(compose(None, promised)["ProperTorsions"][:, :2]) == 1)
+    for call in (compose, lambda theta, models: jax.eval_shape(lambda: compose(theta, models).values)):
+        with pytest.raises(ParameterMismatchError, match=f"ProperTorsions emits .*{message}"):
+            call(None, {"ProperTorsions": model})
+
+
+def test_every_system_must_have_what_is_emitted(sage):
+    """Those of whose molecules the model is asked; which one is missing something, the message says."""
+    without = ForceField(sage.to_string(), load_plugins=True)
+    without.deregister_parameter_handler("Angles")
+    ethanol, water = with_charges("CCO"), with_charges("O")
+    systems = [
+        DiffSystem.from_smirnoff(sage, ethanol, charge_from_molecules=[ethanol]),
+        DiffSystem.from_smirnoff(without, water),
+    ]
+    models = {"Angles/k": lambda g: jnp.full(len(g.angles), 700.0)}
+    for order, culprit in ((systems, 1), (systems[::-1], 0)):
+        for sources in (models, {"Angles": lambda g: {"k": models["Angles/k"](g)}}):
+            with pytest.raises(
+                ParameterMismatchError, match=f"no section 'Angles' in system {culprit}; there are Bonds"
+            ):
+                lambda_module(order, sources)
+        some = {"Angles/k": [1 - culprit]}
+        found = lambda_module(order, models, molecules=some)(None, models)
+        assert np.all(found[1 - culprit]["Angles"][:, 0] == 700.0)
+        np.testing.assert_array_equal(found[culprit].values, order[culprit].parameterize().values)
+
+
+def test_copies_from_an_interchange_are_read_once(stock_sage, monkeypatch):
+    """Each copy is a molecule by itself there; no SMILES is read twice, and none at all for a position."""
+    waters = Topology.from_molecules([Molecule.from_smiles("O")] * 20)
+    system = DiffSystem.from_interchange(stock_sage.create_interchange(waters))
+    assert len(system.molecules) == 20
+    read = []
+    original = Molecule.from_mapped_smiles
+    monkeypatch.setattr(Molecule, "from_mapped_smiles", lambda *a, **k: read.append(a[0]) or original(*a, **k))
+    graph_module._graph_of_smiles.cache_clear()
+    graph_module.molecule_of_smiles.cache_clear()
+    charges = [-0.8, 0.4, 0.4]
+    found = replace_charges(system, system.parameterize(), 7, charges)
+    np.testing.assert_array_equal(found["Electrostatics"][21:24, 0], charges)
+    assert read == []
+    models = {"Electrostatics": PerElement(jnp.array([0.4, 0.0, 0.0, -0.8]))}
+    composed = lambda_module(system, models)(None, models)
+    np.testing.assert_array_equal(composed["Electrostatics"][:, 0], charges * 20)
+    with pytest.raises(ParameterMismatchError, match="20 unique molecules"):
+        replace_charges(system, system.parameterize(), Molecule.from_smiles("O"), charges)
+    assert len(read) == 1
 
 
 def test_systems_made_from_an_interchange(stock_sage):

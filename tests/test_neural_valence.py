@@ -12,6 +12,7 @@ import pytest
 from openff.toolkit import ForceField, Molecule
 
 from openff_diffsystem import DiffSystem
+from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.neural import MoleculeGraph, ValenceNetwork, generic_valence, lambda_module
 from openff_diffsystem.neural.graph import NODE_FEATURES
 from tests.molecules import with_charges
@@ -195,6 +196,19 @@ def test_gradient_in_the_weights_is_that_of_openmm(network, acetamide):
         expected = (energies[0] - energies[1]) / (2 * step)
         parts = jax.tree.map(lambda g, d: float(np.vdot(g, d)), gradient, direction)
         assert sum(jax.tree.leaves(parts)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_elements_without_an_input_are_refused_by_name(network):
+    """They would all look alike to the network, and not to its lengths. Monatomic ions have no terms to emit."""
+    for smiles, symbol in (("C[SeH]", "Se"), ("C[TeH]", "Te")):
+        graph = MoleculeGraph.from_molecule(Molecule.from_smiles(smiles))
+        for use in (network, network.atoms, network.atom_classes):
+            with pytest.raises(UnassignedParameterError, match=f"ValenceNetwork .* atom 1, {symbol}; it knows H, B"):
+                use(graph)
+    ion, ethanol = Molecule.from_smiles("[K+]"), Molecule.from_smiles("CCO")
+    both, alone = (MoleculeGraph.from_molecules(molecules) for molecules in ([ion, ethanol], [ethanol]))
+    assert len(set(network.atom_classes(both))) == 1 + len(set(network.atom_classes(alone)))
+    jax.tree.map(np.testing.assert_array_equal, EMIT(network, both), EMIT(network, alone))
 
 
 def test_weights_can_be_saved(network, tmp_path):

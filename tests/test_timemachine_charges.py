@@ -217,6 +217,24 @@ def test_espaloma_charge_as_a_handle_with_gradients():
     assert found == pytest.approx(expected, rel=1e-6) and expected != 0
 
 
+def test_espaloma_charge_as_a_handle_in_single_precision():
+    """Charges and dL/dweights against double, to a few roundings of 6e-8 of the largest number and of what cancels."""
+    pytest.importorskip("expaloma")
+    mol = rdkit("CCO")
+
+    def both():
+        handle = tm.NeuralChargeHandler()
+        charges, pullback = jax.vjp(partial(handle.partial_parameterize, mol=mol), handle.params)
+        return charges, pullback(np.arange(9, dtype=charges.dtype))
+
+    expected = both()
+    with jax.enable_x64(False):
+        found = both()
+    for single, double in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        assert single.dtype == np.float32 and double.dtype == np.float64 and np.any(double)
+        np.testing.assert_allclose(single, double, rtol=0, atol=1e-5 * np.abs(double).max())
+
+
 def test_the_network_of_a_section_as_a_handle_with_gradients(tmp_path):
     """Both handles have the section's numbers, and a step along their gradient reaches the file that it names."""
     pytest.importorskip("expaloma")

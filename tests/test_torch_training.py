@@ -128,6 +128,25 @@ def test_network_of_charges_down_to_its_weights(ethanol, sage):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_network_of_charges_in_single_precision(ethanol):
+    """Against double, with the same weights: roundings of 6e-8, of terms ten times as large as their sum."""
+    torch.manual_seed(0)
+    double = Charges([atom.atomic_number for atom in with_charges("CCO").atoms])
+    single = copy.deepcopy(double).float()
+    single.features = single.features.float()
+    x = torch.tensor(ethanol.positions)
+    energies = []
+    for network, dtype in ((double, torch.float64), (single, torch.float32)):
+        potential = ethanol.to_torch_potential().to(dtype)
+        energies.append(potential(x.to(dtype), parameters={"Electrostatics": network()}))
+        energies[-1].backward()
+    assert [energy.dtype for energy in energies] == [torch.float64, torch.float32]
+    assert energies[1].item() == pytest.approx(energies[0].item(), rel=1e-5)
+    for one, two in zip(single.parameters(), double.parameters(), strict=True):
+        assert one.grad.dtype == torch.float32 and two.grad.any()
+        torch.testing.assert_close(one.grad.double(), two.grad, rtol=0, atol=1e-5 * two.grad.abs().max().item())
+
+
 class Labelled(torch.utils.data.Dataset):
     """Conformers with energies and forces, computed where they are asked for."""
 

@@ -1,4 +1,4 @@
-"""Charges from a network: espaloma-charge in JAX, and putting charges of one molecule into a system."""
+"""Charges from a network: espaloma-charge in JAX, with the weights that expaloma ships."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from openff.toolkit import Molecule
 
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     MissingStackError,
-    ParameterMismatchError,
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph, check_molecules
-from openff_diffsystem.neural.rows import UniqueMolecules
+from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph, atom_outside
 from openff_diffsystem.neural.symmetry import refine
-from openff_diffsystem.system import DiffSystem
-from openff_diffsystem.system_parameters import SystemParameters
 
 ESPALOMA_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
 """Atomic numbers that espaloma-charge was trained on."""
@@ -42,12 +37,14 @@ def load_espaloma(path: Any = None) -> EspalomaCharges:
     Parameters
     ----------
     path
-        A file that :meth:`EspalomaCharges.save` wrote.
+        A file that :meth:`EspalomaCharges.save` wrote, by its full name.
 
     Raises
     ------
     MissingStackError
         If expaloma is not installed.
+    FileNotFoundError
+        If there is no such file.
     UnsupportedInputError
         If the file holds something else.
     """
@@ -58,7 +55,9 @@ def load_espaloma(path: Any = None) -> EspalomaCharges:
         # the file is in single precision, and equinox wants the template to be
         like = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), expaloma.template_model_v0_0_8())
         try:
-            network = eqx.tree_deserialise_leaves(str(path), like)
+            # opened here, because equinox appends .eqx to names without a suffix
+            with open(path, "rb") as file:
+                network = eqx.tree_deserialise_leaves(file, like)
         except (RuntimeError, ValueError, EOFError) as error:
             raise UnsupportedInputError(f"{path} does not hold weights of espaloma-charge: {error}") from error
         return EspalomaCharges(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), network))
@@ -115,8 +114,12 @@ class EspalomaCharges(eqx.Module):
         return espaloma_charges(self, graph)
 
     def save(self, path: Any) -> None:
-        """Write the weights in single precision, for :func:`load_espaloma` and expaloma's own ``load_eqx``."""
-        eqx.tree_serialise_leaves(str(path), jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self.network))
+        """Write the weights in single precision, for :func:`load_espaloma` and expaloma's own ``load_eqx``.
+
+        The file has the name that is given. ``load_eqx`` appends ``.eqx`` to names without a suffix.
+        """
+        with open(path, "wb") as file:
+            eqx.tree_serialise_leaves(file, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self.network))
 
     def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
@@ -150,17 +153,15 @@ def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
     array = jnp if isinstance(graph.nodes, jax.Array) else np
     n_atoms = graph.n_atoms
     fillers = _GRANULARITY - n_atoms % _GRANULARITY
-    index = np.arange(n_atoms + fillers)
-    alone = array.pad(graph.node("degree") == 0, (0, fillers), constant_values=True)
-    loops = array.where(alone, index, n_atoms)
+    # edges from filler to filler
     unused = np.full(-2 * graph.n_bonds % (2 * _GRANULARITY), n_atoms)
     a, b = graph.bonds.T
     charges = _equilibrated(
         model.network,
         # fillers repeat the last atom, which keeps them finite
         array.pad(_features(graph), ((0, fillers), (0, 0)), mode="edge"),
-        array.concatenate([a, b, loops, unused]),
-        array.concatenate([b, a, loops, unused]),
+        array.concatenate([a, b, unused]),
+        array.concatenate([b, a, unused]),
         array.pad(graph.molecule, (0, fillers), constant_values=graph.n_molecules),
         array.pad(graph.node("formal_charge"), (0, fillers)),
         graph.n_molecules + 1,
@@ -182,48 +183,34 @@ def _equilibrated(
     formal_charges: jax.Array,
     n_molecules: int,
 ) -> jax.Array:
-    """Charges of all atoms, ``(n_atoms,)``, e. Every atom must receive something: expaloma divides by how many do."""
-    dtype = network.w_readout.dtype
-    formal = formal_charges.astype(dtype)[:, None]
-    return network(features.astype(dtype), senders, receivers, molecule, n_molecules, 0.0, q_ref=formal)[:, 0]
+    """Charges of all atoms, ``(n_atoms,)``, e.
 
-
-def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
-    """The same parameters with other charges in one unique molecule, and so in all its copies.
-
-    A system made from an Interchange lists each copy as a molecule of its own.
-
-    Parameters
-    ----------
-    parameters
-        What ``system.parameterize`` returned.
-    molecule
-        Position in ``system.molecules``, or a ``Molecule``; charges then are in the order of its atoms.
-    charges
-        ``(n_atoms,)``, e; may be traced.
-
-    Raises
-    ------
-    ParameterMismatchError
-        If the system has no such molecule, or charges have the wrong shape.
-    UnsupportedForceFieldError
-        If the molecule has virtual sites, whose charges are taken from those of its atoms.
+    Charges of a molecule minimise the sum of ``e q + s q^2 / 2``, with the network's electronegativities e and
+    hardnesses s, under the condition that they add up to its formal charge (Gilson et al., J. Chem. Inf. Comput. Sci.
+    43, 1982 (2003)).
     """
-    check_molecules(system)
-    number, order = _find(system, molecule)
-    graphs = [MoleculeGraph.from_system(system, [i]) for i in range(len(system.molecules))]
-    unique = UniqueMolecules(system, graphs)
-    name, n_atoms = system.molecules[number][0], unique.n_atoms[number]
-    if unique.n_sites[number]:
-        raise UnsupportedForceFieldError(
-            f"{name} has virtual sites, whose charges are taken from those of its atoms; replace_charges cannot be used"
-        )
-    if jnp.shape(charges) != (n_atoms,):
-        raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {jnp.shape(charges)}")
-    rows = unique.terms("Electrostatics", number)[0][:n_atoms]
-    present = parameters.unique("Electrostatics")
-    ordered = jnp.asarray(charges) if order is None else jnp.asarray(charges)[order]
-    return parameters.replace({"Electrostatics": present.at[..., rows, 0].set(ordered)})
+    dtype = network.w_readout.dtype
+    vectors = _atom_vectors(network.gnn, features.astype(dtype), senders, receivers)
+    e, s = (vectors @ network.w_readout.T + network.b_readout).T
+
+    def total(of_atoms: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(of_atoms, molecule, n_molecules)
+
+    level = (total(formal_charges.astype(dtype)) + total(e / s)) / total(1 / s)
+    return (level[molecule] - e) / s
+
+
+def _atom_vectors(gnn: Any, features: jax.Array, senders: jax.Array, receivers: jax.Array) -> jax.Array:
+    """The vector of each atom, ``(n_atoms, width)``: GraphSAGE, the mean over no neighbours being zero."""
+    n_atoms = len(features)
+    n_neighbours = jax.ops.segment_sum(jnp.ones(len(receivers), features.dtype), receivers, n_atoms)
+    # 0 / 0 has no derivative even where it is not used
+    divisor = jnp.maximum(n_neighbours, 1)[:, None]
+    vectors = jnp.tanh(features @ gnn.w_f_in.T + gnn.b_f_in)
+    for layer in gnn.sages:
+        mean = jax.ops.segment_sum(vectors[senders], receivers, n_atoms) / divisor
+        vectors = jax.nn.relu(vectors @ layer.w_self.T + layer.b_self + mean @ layer.w_neigh.T)
+    return vectors
 
 
 _FEATURES = (
@@ -236,41 +223,17 @@ _FEATURES = (
 def _features(graph: MoleculeGraph) -> Any:
     """What espaloma-charge reads of an atom, ``(n_atoms, 116)``."""
     numbers = graph.node("atomic_number")
-    if not isinstance(numbers, jax.core.Tracer):
-        strange = np.flatnonzero(~np.isin(np.asarray(numbers), ESPALOMA_ELEMENTS))
-        if strange.size:
-            raise ChargeAssignmentError(
-                f"espaloma-charge does not know the element of atom {strange[0]}, of atomic number "
-                f"{int(numbers[strange[0]])}; use library charges or charge_from_molecules for this molecule"
-            )
+    if strange := atom_outside(graph, ESPALOMA_ELEMENTS):
+        raise ChargeAssignmentError(
+            f"espaloma-charge does not know the element of atom {strange[0]}, of atomic number {strange[1]}; use "
+            "library charges or charge_from_molecules for this molecule"
+        )
     array = jnp if isinstance(numbers, jax.Array) else np
     one_hot = numbers[:, None] == np.arange(_NUMBERS)
     # explicit hydrogens: the explicit valence is the valence
     degree, valence = graph.node("degree"), graph.node("valence")
     first = array.stack([degree, valence, valence], axis=1)
     return array.concatenate([one_hot, first, graph.node(*_FEATURES[2:])], axis=1)
-
-
-def _find(system: DiffSystem, molecule: Any) -> tuple[int, np.ndarray | None]:
-    """The number of a unique molecule, and which atom of ``molecule`` each of its atoms is."""
-    if not isinstance(molecule, Molecule):
-        if not 0 <= molecule < len(system.molecules):
-            raise ParameterMismatchError(
-                f"there are {len(system.molecules)} unique molecules, none is number {molecule}"
-            )
-        return int(molecule), None
-    candidates = []
-    for i, (smiles, _) in enumerate(system.molecules):
-        own = Molecule.from_mapped_smiles(smiles, allow_undefined_stereo=True)
-        isomorphic, atom_map = Molecule.are_isomorphic(own, molecule, return_atom_map=True)
-        if isomorphic:
-            candidates.append((i, np.array([atom_map[a] for a in range(own.n_atoms)])))
-    if len(candidates) != 1:
-        raise ParameterMismatchError(
-            f"{len(candidates)} unique molecules of the system are {molecule.to_smiles(explicit_hydrogens=False)}; "
-            "give the position in system.molecules"
-        )
-    return candidates[0]
 
 
 def _expaloma() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,13 @@ BOND_FEATURES = ("single", "double", "triple", "in_ring", "conjugated", "aromati
 """Columns of ``MoleculeGraph.bond_features``, 0 or 1. An aromatic bond is neither single nor double."""
 
 _TABLE = Chem.GetPeriodicTable()
+
+ELEMENT_NUMBERS = tuple(_TABLE.GetAtomicNumber(symbol) for symbol in ELEMENTS)
+
+
+def symbol_of(number: int) -> str:
+    """The symbol of an element."""
+    return _TABLE.GetElementSymbol(number)
 
 
 def check_molecules(system: DiffSystem) -> None:
@@ -144,7 +151,7 @@ class MoleculeGraph:
 
     @classmethod
     def concatenate(cls, graphs: Sequence[MoleculeGraph]) -> MoleculeGraph:
-        """Graphs side by side, their atoms, bonds and other terms in order.
+        """Graphs side by side, their atoms, bonds and other terms in order; of JAX arrays if one of them is.
 
         Raises
         ------
@@ -153,17 +160,20 @@ class MoleculeGraph:
         """
         if not graphs:
             raise UnsupportedInputError("there is no molecule to make a graph of")
+        array = jnp if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(list(graphs))) else np
         first = np.cumsum([0, *(graph.n_atoms for graph in graphs)])
         count = np.cumsum([0, *(graph.n_molecules for graph in graphs)])
         arrays = {
-            name: np.concatenate([getattr(graph, name) + shift for graph, shift in zip(graphs, by[:-1], strict=True)])
+            name: array.concatenate(
+                [getattr(graph, name) + shift for graph, shift in zip(graphs, by[:-1].tolist(), strict=True)]
+            )
             for name, by in (("molecule", count), *((term, first) for term in _TERMS))
         }
         return cls(
-            nodes=np.concatenate([graph.nodes for graph in graphs]),
-            bond_features=np.concatenate([graph.bond_features for graph in graphs]),
+            nodes=array.concatenate([graph.nodes for graph in graphs]),
+            bond_features=array.concatenate([graph.bond_features for graph in graphs]),
             n_molecules=int(count[-1]),
-            **{name: array.astype(np.int32) for name, array in arrays.items()},
+            **{name: one.astype(np.int32) for name, one in arrays.items()},
         )
 
     @property
@@ -303,8 +313,38 @@ def _bond_features(bond: Any) -> list[float]:
     ]
 
 
+@lru_cache(maxsize=256)
+def molecule_of_smiles(mapped: str) -> Molecule:
+    """The molecule of one of ``system.molecules``; callers must not change it.
+
+    Systems made from an Interchange name every copy, so most are asked for many times.
+    """
+    return Molecule.from_mapped_smiles(mapped, allow_undefined_stereo=True)
+
+
+@lru_cache(maxsize=256)
 def _graph_of_smiles(mapped: str) -> MoleculeGraph:
-    return MoleculeGraph.from_molecule(Molecule.from_mapped_smiles(mapped, allow_undefined_stereo=True))
+    """The graph of :func:`molecule_of_smiles`; callers must not hand out its arrays, which others share."""
+    return MoleculeGraph.from_molecule(molecule_of_smiles(mapped))
+
+
+def atom_outside(graph: MoleculeGraph, elements: Iterable[int], bonded: bool = False) -> tuple[int, int] | None:
+    """The first atom of no such element, and its atomic number; ``None`` if there is none, or the graph is traced.
+
+    Parameters
+    ----------
+    elements
+        Atomic numbers.
+    bonded
+        Only look at atoms with a bond.
+    """
+    if isinstance(graph.nodes, jax.core.Tracer):
+        return None
+    numbers = np.asarray(graph.node("atomic_number"))
+    strange = ~np.isin(numbers, list(elements))
+    if bonded:
+        strange &= np.asarray(graph.node("degree")) > 0
+    return next(((int(i), int(numbers[i])) for i in np.flatnonzero(strange)), None)
 
 
 def _indices(terms: Iterable[Sequence[int]], width: int) -> np.ndarray:

@@ -129,9 +129,13 @@ class LambdaModule:
         if unknown := [name for name in molecules if name not in sources]:
             raise ParameterMismatchError(f"molecules for {unknown[0]!r}, which is no source")
         self.chosen = {name: tuple(molecules.get(name, range(len(everyone)))) for name in sources}
+        of_molecule = [s for s, mine in enumerate(graphs) for _ in mine]
         self.graphs = {
             name: MoleculeGraph.concatenate([everyone[i] for i in self._within(name, len(everyone))])
             for name in sources
+        }
+        self._reached = {
+            name: tuple(dict.fromkeys(of_molecule[i] for i in chosen)) for name, chosen in self.chosen.items()
         }
         self.classes = {name: _classes(model, self.graphs[name]) for name, model in sources.items()}
         self.bond_classes = {name: _bond_classes(model, self.graphs[name]) for name, model in sources.items()}
@@ -154,6 +158,11 @@ class LambdaModule:
         -------
         SystemParameters
             Or a list of them, if the module is one of several systems.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If there are other models, or one emits other columns or arrays of another shape than when this was made.
         """
         if set(models) != set(self.names):
             raise ParameterMismatchError(f"models must be {', '.join(map(str, self.names))}")
@@ -162,6 +171,7 @@ class LambdaModule:
             for name in self.names
             for section, column, values in self._columns(name, models[name](self.graphs[name]))
         }
+        self._check_emitted(found)
         parts = [jnp.ravel(found[one.source, one.section, one.column]) for one in self.emitted]
         flat = jnp.concatenate(parts) if parts else jnp.zeros(1)
         result = [
@@ -197,11 +207,12 @@ class LambdaModule:
 
     def _columns(self, name: Any, output: Any) -> list[tuple[str, str, Any]]:
         """Section, column and values of everything that a model returned."""
-        layout = self.systems[0].system_layout.sections
-        section, _, column = _title(name).partition("/")
+        layouts = {s: self.systems[s].system_layout.sections for s in self._reached[name]}
+        title = _title(name)
+        section, _, column = title.partition("/")
         if column:
             sections = {section: {column: output}}
-        elif section in layout:
+        elif any(section in layout for layout in layouts.values()):
             sections = {section: output}
         elif isinstance(output, Mapping):
             sections = dict(output)
@@ -211,20 +222,42 @@ class LambdaModule:
             )
         found = []
         for tag, columns in sections.items():
-            if tag not in layout:
-                raise ParameterMismatchError(f"{_title(name)}: no section {tag!r}; there are {', '.join(layout)}")
-            known = layout[tag].columns
+            for s, layout in layouts.items():
+                if tag not in layout:
+                    raise ParameterMismatchError(
+                        f"{title}: no section {tag!r}{self._of(s)}; there are {', '.join(layout)}"
+                    )
+            known = next(iter(layouts.values()))[tag].columns
             if not isinstance(columns, Mapping):
                 if len(known) > 1:
-                    raise ParameterMismatchError(f"{_title(name)}: values of {tag} by column, of {', '.join(known)}")
+                    raise ParameterMismatchError(f"{title}: values of {tag} by column, of {', '.join(known)}")
                 columns = {known[0]: columns}
             for key, values in columns.items():
-                if key not in known:
-                    raise ParameterMismatchError(
-                        f"{_title(name)}: {tag} has no column {key!r}; there are {', '.join(known)}"
-                    )
+                for s, layout in layouts.items():
+                    if key not in layout[tag].columns:
+                        raise ParameterMismatchError(
+                            f"{title}: {tag} has no column {key!r}{self._of(s)}; there are "
+                            f"{', '.join(layout[tag].columns)}"
+                        )
                 found.append((tag, key, values))
         return found
+
+    def _of(self, system: int) -> str:
+        """The system by name, for messages, if there are several."""
+        return "" if self._single else f" in system {system}"
+
+    def _check_emitted(self, found: Mapping[tuple[Any, str, str], Any]) -> None:
+        """Raise unless models emit what they did when the outputs were placed: jax would take rows from elsewhere."""
+        promised = {(one.source, one.section, one.column): one.shape for one in self.emitted}
+        for key in (*promised, *found):
+            name, section, column = key
+            before = f"shape {promised[key]}" if key in promised else "nothing"
+            now = f"shape {jnp.shape(found[key])}" if key in found else "nothing"
+            if now != before:
+                raise ParameterMismatchError(
+                    f"{_title(name)} emits {now} for {section}/{column}, and {before} when lambda_module was called; "
+                    "call it again for this model"
+                )
 
     def _check_rows(self) -> None:
         """Raise if an emitted number reaches no system."""
@@ -249,7 +282,7 @@ class LambdaModule:
     def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[np.ndarray, ...]:
         """What the attribute ``outputs`` holds."""
         positions = [np.full(system.system_layout.size, -1, dtype=np.int64) for system in self.systems]
-        unique = [UniqueMolecules(system, mine) for system, mine in zip(self.systems, graphs, strict=True)]
+        unique = [UniqueMolecules(system) for system in self.systems]
         place = [(s, i) for s, mine in enumerate(graphs) for i in range(len(mine))]
         for one in self.emitted:
             numbers = term_numbers(one.section, self.graphs[one.source])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,24 +47,26 @@ class UniqueMolecules:
 
     Parameters
     ----------
-    graphs
-        The graph of each of ``system.molecules``.
+    system
+        One whose molecules are known.
     """
 
-    def __init__(self, system: DiffSystem, graphs: Sequence[MoleculeGraph]) -> None:
+    def __init__(self, system: DiffSystem) -> None:
         self.system = system
-        self.n_atoms = [graph.n_atoms for graph in graphs]
+        # in SMILES with a number for every atom each has brackets of its own
+        self.n_atoms = [mapped.count("[") for mapped, _ in system.molecules]
+        n_molecules = len(self.n_atoms)
         sections = system.system_layout.sections
-        self._together = any(len(section.blocks) != len(graphs) for section in sections.values())
+        self._together = any(len(section.blocks) != n_molecules for section in sections.values())
         if self._together:
             ends = np.cumsum(self.n_atoms)
-            self._owner = np.repeat(np.arange(len(graphs)), self.n_atoms)
+            self._owner = np.repeat(np.arange(n_molecules), self.n_atoms)
             self._local = np.arange(system.n_atoms) - (ends - self.n_atoms)[self._owner]
             if system.n_particles > system.n_atoms:
                 parents = system.term_indices["VirtualSites"][:, 0]
                 self._owner = np.concatenate([self._owner, self._owner[parents]])
                 self._local = np.concatenate([self._local, np.full(len(parents), -1)])
-            self.n_sites = (np.bincount(self._owner, minlength=len(graphs)) - self.n_atoms).tolist()
+            self.n_sites = (np.bincount(self._owner, minlength=n_molecules) - self.n_atoms).tolist()
             return
         copies = [n for _, n in system.molecules]
         sites = sections["VirtualSites"].blocks if "VirtualSites" in sections else [(0, n) for n in copies]

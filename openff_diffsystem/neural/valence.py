@@ -1,4 +1,4 @@
-"""A graph network that emits valence parameters, and the force field that has a place for each of them.
+"""A graph network that emits valence parameters.
 
 The architecture is espaloma's (Wang et al., Chem. Sci. 13, 12016 (2022)): message passing gives every atom a vector,
 and sums over the orders in which a term can be read (Janossy pooling) make of these vectors the numbers of the term.
@@ -6,7 +6,6 @@ and sums over the orders in which a term can be read (Janossy pooling) make of t
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import equinox as eqx
@@ -14,10 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.neural.graph import ELEMENTS, HYBRIDISATIONS, RING_SIZES, MoleculeGraph
+from openff_diffsystem.exceptions import UnassignedParameterError
+from openff_diffsystem.neural.graph import (
+    ELEMENT_NUMBERS,
+    ELEMENTS,
+    HYBRIDISATIONS,
+    RING_SIZES,
+    MoleculeGraph,
+    atom_outside,
+    symbol_of,
+)
 from openff_diffsystem.neural.symmetry import refine
-
-PERIODICITIES = (1, 2, 3, 4, 5, 6)
 
 ATOM_INPUTS = (*ELEMENTS, "aromatic", *(f"ring{size}" for size in RING_SIZES))
 BOND_INPUTS = ("in_ring", "aromatic")
@@ -91,6 +97,7 @@ class ValenceNetwork(eqx.Module):
 
     The numbers do not depend on the order of atoms, on the direction in which a term is read, or on which oxygen of a
     carboxylate is drawn to have the charge. Every leaf is an array, so jax.grad and optimisers take it as it is.
+    Molecules are made of ``ELEMENTS``, besides monatomic ions of any element.
 
     Parameters
     ----------
@@ -124,7 +131,14 @@ class ValenceNetwork(eqx.Module):
         )
 
     def atoms(self, graph: MoleculeGraph) -> jax.Array:
-        """The vector of each atom, ``(n_atoms, width)``."""
+        """The vector of each atom, ``(n_atoms, width)``.
+
+        Raises
+        ------
+        UnassignedParameterError
+            If a bonded atom is of no element in ``ELEMENTS``; not where the graph is traced.
+        """
+        _check_elements(graph)
         dtype = self.embedding.weight.dtype
         found = jnp.asarray(_atom_inputs(graph), dtype=dtype)
         bonds = jnp.asarray(graph.bond(*BOND_INPUTS), dtype=dtype)
@@ -144,6 +158,11 @@ class ValenceNetwork(eqx.Module):
             ``ProperTorsions`` and ``ImproperTorsions``: ``k`` (kJ/mol), of either sign, for periodicities 1 to 6 with a
             phase of zero, ``(n, 6)``. Those of an improper are shared by its three rows (``idivf`` 3). A proper torsion
             about an sp atom has none: its dihedral is not defined where the atom is straight.
+
+        Raises
+        ------
+        UnassignedParameterError
+            If a bonded atom is of no element in ``ELEMENTS``; not where the graph is traced.
         """
         vectors = self.atoms(graph)
         dtype = vectors.dtype
@@ -182,7 +201,17 @@ class ValenceNetwork(eqx.Module):
 
     def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
+        _check_elements(graph)
         return refine(graph, _atom_inputs(graph), graph.bond(*BOND_INPUTS), rounds=len(self.convolutions))
+
+
+def _check_elements(graph: MoleculeGraph) -> None:
+    """Raise for a bonded atom that looks like those of other elements. Ions have no terms, whatever they are."""
+    if strange := atom_outside(graph, ELEMENT_NUMBERS, bonded=True):
+        raise UnassignedParameterError(
+            f"ValenceNetwork does not know the element of atom {strange[0]}, {symbol_of(strange[1])}; it knows "
+            f"{', '.join(ELEMENTS)}. Leave its molecule out by lambda_module(..., molecules=...)"
+        )
 
 
 def _atom_inputs(graph: MoleculeGraph) -> Any:
@@ -207,58 +236,3 @@ def _textbook_angles(graph: MoleculeGraph) -> Any:
     for name, value in TEXTBOOK_ANGLES.items():
         start = jnp.where(jnp.asarray(graph.node(name)) > 0, value, start)
     return jax.scipy.special.logit(start / jnp.pi)
-
-
-def generic_valence(force_field: Any) -> Any:
-    """A copy of a force field whose valence sections have a row for every term of any molecule, for a network to fill.
-
-    Bonds, Angles, ProperTorsions (periodicities 1 to 6, phase 0) and ImproperTorsions (all atoms with three neighbours,
-    periodicities 1 to 6, phase 0, as trefoils) are made anew with one parameter each; the k of the torsions are zero.
-    The nonbonded sections stay. Constraints that take their distance from a bond go: a network's lengths would not
-    reach them.
-
-    Parameters
-    ----------
-    force_field
-        ``ForceField``, swapped or stock; the result is of the same kind.
-    """
-    result = copy.deepcopy(force_field)
-    torsion = {
-        key: value
-        for i, n in enumerate(PERIODICITIES, start=1)
-        for key, value in (
-            (f"k{i}", "0.0 * kilojoule_per_mole"),
-            (f"phase{i}", "0.0 * degree"),
-            (f"periodicity{i}", n),
-        )
-    }
-    idivf = {f"idivf{i}": 1.0 for i, _ in enumerate(PERIODICITIES, start=1)}
-    rows: dict[str, dict[str, Any]] = {
-        "Bonds": {
-            "smirks": "[*:1]~[*:2]",
-            "k": f"{BOND_K} * kilojoule_per_mole / nanometer**2",
-            "length": "0.15 * nanometer",
-        },
-        "Angles": {
-            "smirks": "[*:1]~[*:2]~[*:3]",
-            "k": f"{ANGLE_K} * kilojoule_per_mole / radian**2",
-            "angle": "109.5 * degree",
-        },
-        "ProperTorsions": {"smirks": "[*:1]~[*:2]~[*:3]~[*:4]", **torsion, **idivf},
-        "ImproperTorsions": {
-            "smirks": "[*:1]~[*X3:2](~[*:3])~[*:4]",
-            **torsion,
-            **{name: 3.0 for name in idivf},
-        },
-    }
-    versions = {"Bonds": "0.4", "Angles": "0.3", "ProperTorsions": "0.4", "ImproperTorsions": "0.3"}
-    for section, row in rows.items():
-        if section in result.registered_parameter_handlers:
-            result.deregister_parameter_handler(section)
-        handler = result.get_parameter_handler(section, {"version": versions[section]})
-        handler.add_parameter({**row, "id": f"generic-{section}"})
-    if "Constraints" in result.registered_parameter_handlers:
-        constraints = result["Constraints"].parameters
-        for parameter in [one for one in constraints if one.distance is None]:
-            constraints.remove(parameter)
-    return result

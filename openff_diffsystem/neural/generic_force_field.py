@@ -1,0 +1,65 @@
+"""The force field that has a row for every number of a valence network."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from openff_diffsystem.neural.valence import ANGLE_K, BOND_K
+
+PERIODICITIES = (1, 2, 3, 4, 5, 6)
+
+
+def generic_valence(force_field: Any) -> Any:
+    """A copy of a force field whose valence sections have a row for every term of any molecule, for a network to fill.
+
+    Bonds, Angles, ProperTorsions (periodicities 1 to 6, phase 0) and ImproperTorsions (all atoms with three neighbours,
+    periodicities 1 to 6, phase 0, as trefoils) are made anew with one parameter each; the k of the torsions are zero.
+    The nonbonded sections stay. Constraints that take their distance from a bond go: a network's lengths would not
+    reach them.
+
+    Parameters
+    ----------
+    force_field
+        ``ForceField``, swapped or stock; the result is of the same kind.
+    """
+    result = copy.deepcopy(force_field)
+    torsion = {
+        key: value
+        for i, n in enumerate(PERIODICITIES, start=1)
+        for key, value in (
+            (f"k{i}", "0.0 * kilojoule_per_mole"),
+            (f"phase{i}", "0.0 * degree"),
+            (f"periodicity{i}", n),
+        )
+    }
+    idivf = {f"idivf{i}": 1.0 for i, _ in enumerate(PERIODICITIES, start=1)}
+    rows: dict[str, dict[str, Any]] = {
+        "Bonds": {
+            "smirks": "[*:1]~[*:2]",
+            "k": f"{BOND_K} * kilojoule_per_mole / nanometer**2",
+            "length": "0.15 * nanometer",
+        },
+        "Angles": {
+            "smirks": "[*:1]~[*:2]~[*:3]",
+            "k": f"{ANGLE_K} * kilojoule_per_mole / radian**2",
+            "angle": "109.5 * degree",
+        },
+        "ProperTorsions": {"smirks": "[*:1]~[*:2]~[*:3]~[*:4]", **torsion, **idivf},
+        "ImproperTorsions": {
+            "smirks": "[*:1]~[*X3:2](~[*:3])~[*:4]",
+            **torsion,
+            **{name: 3.0 for name in idivf},
+        },
+    }
+    versions = {"Bonds": "0.4", "Angles": "0.3", "ProperTorsions": "0.4", "ImproperTorsions": "0.3"}
+    for section, row in rows.items():
+        if section in result.registered_parameter_handlers:
+            result.deregister_parameter_handler(section)
+        handler = result.get_parameter_handler(section, {"version": versions[section]})
+        handler.add_parameter({**row, "id": f"generic-{section}"})
+    if "Constraints" in result.registered_parameter_handlers:
+        constraints = result["Constraints"].parameters
+        for parameter in [one for one in constraints if one.distance is None]:
+            constraints.remove(parameter)
+    return result

@@ -1,0 +1,89 @@
+"""Putting the charges of one molecule into the parameters of a system."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from openff.toolkit import Molecule
+
+from openff_diffsystem.chemistry.molecule import as_molecule
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.neural.graph import check_molecules, molecule_of_smiles
+from openff_diffsystem.neural.rows import UniqueMolecules
+from openff_diffsystem.system import DiffSystem
+from openff_diffsystem.system_parameters import SystemParameters
+
+
+def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
+    """The same parameters with other charges in one unique molecule, and so in all its copies.
+
+    A system made from an Interchange lists each copy as a molecule of its own.
+
+    Parameters
+    ----------
+    parameters
+        What ``system.parameterize`` returned.
+    molecule
+        Position in ``system.molecules``; or a ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with
+        explicit hydrogens, and charges then are in the order of its atoms.
+    charges
+        ``(n_atoms,)``, e; may be traced. All parameters come in their precision if it is the higher one.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If the system has no such molecule, or charges have the wrong shape.
+    UnsupportedInputError
+        If ``molecule`` is something else.
+    UnsupportedForceFieldError
+        If the molecule has virtual sites, whose charges are taken from those of its atoms.
+    """
+    check_molecules(system)
+    number, order = _find(system, molecule)
+    unique = UniqueMolecules(system)
+    name, n_atoms = system.molecules[number][0], unique.n_atoms[number]
+    if unique.n_sites[number]:
+        raise UnsupportedForceFieldError(
+            f"{name} has virtual sites, whose charges are taken from those of its atoms; replace_charges cannot be used"
+        )
+    if jnp.shape(charges) != (n_atoms,):
+        raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {jnp.shape(charges)}")
+    rows = unique.terms("Electrostatics", number)[0][:n_atoms]
+    ordered = jnp.asarray(charges) if order is None else jnp.asarray(charges)[order]
+    dtype = jnp.result_type(parameters.values, ordered)
+    parameters = SystemParameters(jnp.asarray(parameters.values, dtype=dtype), parameters.layout)
+    present = parameters.unique("Electrostatics")
+    return parameters.replace({"Electrostatics": present.at[..., rows, 0].set(ordered)})
+
+
+def _find(system: DiffSystem, molecule: Any) -> tuple[int, np.ndarray | None]:
+    """The number of a unique molecule, and which atom of ``molecule`` each of its atoms is."""
+    try:
+        number = operator.index(molecule)
+    except TypeError:
+        return _find_molecule(system, molecule)
+    if not 0 <= number < len(system.molecules):
+        raise ParameterMismatchError(f"there are {len(system.molecules)} unique molecules, none is number {number}")
+    return number, None
+
+
+def _find_molecule(system: DiffSystem, entity: Any) -> tuple[int, np.ndarray]:
+    try:
+        molecule = as_molecule(entity)
+    except UnsupportedInputError as error:
+        raise UnsupportedInputError(f"{error}; or the position in system.molecules, an integer") from None
+    matches = {
+        smiles: Molecule.are_isomorphic(molecule_of_smiles(smiles), molecule, return_atom_map=True)[1]
+        for smiles in {smiles for smiles, _ in system.molecules}
+    }
+    found = [(i, matches[smiles]) for i, (smiles, _) in enumerate(system.molecules) if matches[smiles]]
+    if len(found) != 1:
+        raise ParameterMismatchError(
+            f"{len(found)} unique molecules of the system are {molecule.to_smiles(explicit_hydrogens=False)}; "
+            "give the position in system.molecules"
+        )
+    number, atom_map = found[0]
+    return number, np.array([atom_map[atom] for atom in range(molecule.n_atoms)])
