@@ -98,8 +98,8 @@ class Charges(torch.nn.Module):
 def test_network_of_charges_down_to_its_weights(ethanol, sage):
     """Against central differences of OpenMM's energy with the network's charges, preset on the molecule.
 
-    With a step of 1e-4 of weights of size one the truncation is 1e-8 of the derivative's scale, and rounding
-    1e-16 / 1e-4 of the energy.
+    With a step of 1e-4 of weights of size one the truncation is some 1e-8 of the derivative, of which 1e-7 are allowed;
+    rounding is 1e-16 / 1e-4 of energies of up to 1e3 kJ/mol, some 1e-9, of which 1e-8 are allowed.
     """
     from openff.toolkit import Molecule, Quantity
 
@@ -125,11 +125,15 @@ def test_network_of_charges_down_to_its_weights(ethanol, sage):
             found.append(gradient[i])
             expected.append((up - down) / (2 * step))
     assert np.count_nonzero(expected) >= 6
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8)
 
 
 def test_network_of_charges_in_single_precision(ethanol):
-    """Against double, with the same weights: roundings of 6e-8, of terms ten times as large as their sum."""
+    """Against double, with the same weights.
+
+    A few roundings of 6e-8, of terms up to ten times as large as their sum: 1e-5 of the energy and of the largest
+    gradient is allowed. The last bias has none: it shifts all charges, and their mean is taken off.
+    """
     torch.manual_seed(0)
     double = Charges([atom.atomic_number for atom in with_charges("CCO").atoms])
     single = copy.deepcopy(double).float()
@@ -142,9 +146,10 @@ def test_network_of_charges_in_single_precision(ethanol):
         energies[-1].backward()
     assert [energy.dtype for energy in energies] == [torch.float64, torch.float32]
     assert energies[1].item() == pytest.approx(energies[0].item(), rel=1e-5)
+    largest = max(weights.grad.abs().max().item() for weights in double.parameters())
     for one, two in zip(single.parameters(), double.parameters(), strict=True):
-        assert one.grad.dtype == torch.float32 and two.grad.any()
-        torch.testing.assert_close(one.grad.double(), two.grad, rtol=0, atol=1e-5 * two.grad.abs().max().item())
+        assert one.grad.dtype == torch.float32
+        torch.testing.assert_close(one.grad.double(), two.grad, rtol=0, atol=1e-5 * largest)
 
 
 class Labelled(torch.utils.data.Dataset):
