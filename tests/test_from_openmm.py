@@ -404,7 +404,15 @@ def _born():
     return force
 
 
+def _without_a_length():
+    force = openmm.HarmonicBondForce()
+    force.addBond(0, 1, float("nan"), 1000.0)
+    return force
+
+
 REFUSED = {
+    "NonbondedForce.* has 0 particles, the System has 4": lambda: simple(openmm.NonbondedForce()),
+    r"length of the term of Bonds between particles \[0, 1\] is NaN": lambda: simple(_without_a_length()),
     "CustomNonbondedForce": lambda: simple(openmm.CustomNonbondedForce("1/r")),
     "combine_nonbonded_forces": lambda: simple(nonbonded(), openmm.CustomNonbondedForce("1/r")),
     "CutoffNonPeriodic": lambda: simple(nonbonded(setNonbondedMethod=openmm.NonbondedForce.CutoffNonPeriodic)),

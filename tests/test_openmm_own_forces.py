@@ -382,5 +382,31 @@ def test_update_refuses_other_forces():
         system.update_openmm(system_of(*[f for f in custom() if f.getName() == "morse" or "theta0" in _text(f)]))
 
 
+def test_update_knows_the_direction_of_terms():
+    """Where the order of the particles matters, a term and its reverse are two."""
+    cases = []
+    for pairs in (((0, 1), (1, 0)), ((1, 0), (0, 1)), ((0, 1), (0, 1))):
+        force = openmm.CustomCompoundBondForce(2, "k*(x1-3*x2)")
+        force.addPerBondParameter("k")
+        for i, pair in enumerate(pairs):
+            force.addBond(pair, [1.0 + (i if pairs[0] == (0, 1) else 1 - i)])
+        cases.append(system_of(force))
+    forth, back, other = cases
+    system = DiffSystem.from_openmm(forth)
+    expected = reference(forth)[0]
+    assert reference(back)[0] == pytest.approx(expected, **ENERGY)
+    system.update_openmm(back)
+    assert reference(back)[0] == pytest.approx(expected, **ENERGY)
+    with pytest.raises(ParameterMismatchError, match="terms of the CustomCompoundBondForce"):
+        system.update_openmm(other)
+    turned = openmm.CMAPTorsionForce()
+    turned.addMap(4, np.arange(16.0))
+    straight = openmm.CMAPTorsionForce(turned)
+    straight.addTorsion(0, 0, 1, 2, 3, 1, 2, 3, 4)
+    turned.addTorsion(0, 4, 3, 2, 1, 3, 2, 1, 0)
+    with pytest.raises(ParameterMismatchError, match="terms of the CMAPTorsionForce"):
+        DiffSystem.from_openmm(system_of(straight)).update_openmm(system_of(turned))
+
+
 def _text(force):
     return force.getEnergyFunction()

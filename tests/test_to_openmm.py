@@ -12,6 +12,7 @@ from openff.toolkit import ForceField
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import (
+    NonFiniteParameterError,
     ParameterMismatchError,
     UnsupportedForceError,
     UnsupportedForceFieldError,
@@ -278,6 +279,19 @@ def test_a_well_depth_that_leaves_zero():
     system.update_openmm(context)
     energy = context.getState(getEnergy=True).getPotentialEnergy()._value
     assert energy == pytest.approx(evaluate(system.to_openmm(), positions)[0], **parity(context.getSystem()))
+
+
+def test_numbers_that_are_none_are_refused():
+    *_, system, _ = case("ligand")
+    theta = system.force_field_parameters
+    target = system.to_openmm()
+    before = openmm.XmlSerializer.serialize(target)
+    assignment = system.assignment("Bonds").to_matrix().tocoo()
+    broken = theta.vector.at[int(assignment.col[0])].set(np.nan)
+    for refused in (system.to_openmm, partial(system.update_openmm, target), system.to_interchange):
+        with pytest.raises(NonFiniteParameterError, match="of the term of Bonds between particles"):
+            refused(broken)
+    assert openmm.XmlSerializer.serialize(target) == before
 
 
 def test_an_update_of_something_else_is_refused():
