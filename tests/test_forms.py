@@ -89,6 +89,17 @@ def test_energy_and_forces(ethanol):
     np.testing.assert_allclose(-gradient, state.getForces(asNumpy=True)._value, atol=1e-8)
 
 
+def test_single_precision(ethanol):
+    """Roundings of 6e-8, amplified by exponentials of 18 r/r_min: 2e-5 of the magnitudes of the sections."""
+    _, system = ethanol
+    theta = system.force_field_parameters.vector.astype(np.float32)
+    positions = np.asarray(system.positions, dtype=np.float32)
+    energy, slope = jax.value_and_grad(system.to_jax_potential())(positions, theta)
+    assert energy.dtype == slope.dtype == np.float32
+    terms = {section: float(term) for section, term in system.energy_terms().items()}
+    assert float(energy) == pytest.approx(sum(terms.values()), abs=2e-5 * sum(map(abs, terms.values())))
+
+
 def test_every_parameter_against_differences_of_openmm(ethanol):
     force_field, system = ethanol
     theta = system.force_field_parameters

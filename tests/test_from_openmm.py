@@ -146,6 +146,19 @@ def test_energy_and_forces(name):
     np.testing.assert_allclose(-slope, wanted_forces[at], rtol=1e-6, atol=1e-8 * np.abs(wanted_forces).max())
 
 
+def test_single_precision(name="peptide"):
+    """Roundings of 6e-8, amplified by r^-12: 2e-5 of the magnitudes of the sections, 1e-4 of the largest force."""
+    system, positions, _, ours = case(name)
+    wanted, forces = reference(system, positions)
+    atoms = np.asarray(atoms_of(ours, positions), dtype=np.float32)
+    theta = ours.force_field_parameters.vector.astype(np.float32)
+    energy, slope = jax.value_and_grad(ours.to_jax_potential())(atoms, theta)
+    assert energy.dtype == slope.dtype == np.float32
+    magnitude = sum(abs(float(term)) for term in ours.energy_terms(atoms_of(ours, positions)).values())
+    assert float(energy) == pytest.approx(wanted, rel=0, abs=2e-5 * magnitude)
+    np.testing.assert_allclose(-slope, forces, rtol=0, atol=1e-4 * np.abs(forces).max())
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_back_to_openmm(name):
     system, positions, _, ours = case(name)

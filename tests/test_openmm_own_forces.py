@@ -117,6 +117,18 @@ def test_energy_and_forces(name):
     np.testing.assert_allclose(-slope, forces, rtol=1e-9, atol=1e-11 * np.abs(forces).max())
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_single_precision(name):
+    """A few hundred roundings of 6e-8 in forces, expressions and splines: 1e-4 of the largest force."""
+    wanted, forces = reference(CASES[name]())
+    theta = ours(name).force_field_parameters.vector.astype(np.float32)
+    energy, slope = jax.value_and_grad(ours(name).to_jax_potential())(POSITIONS.astype(np.float32), theta)
+    assert energy.dtype == slope.dtype == np.float32
+    magnitude = sum(abs(float(term)) for term in ours(name).energy_terms(POSITIONS).values())
+    assert float(energy) == pytest.approx(wanted, rel=0, abs=2e-5 * magnitude)
+    np.testing.assert_allclose(-slope, forces, rtol=0, atol=1e-4 * np.abs(forces).max())
+
+
 def test_sections_and_parameters():
     assert ours("maps").sections == ("CMAPTorsions",)
     theta = ours("maps").force_field_parameters
