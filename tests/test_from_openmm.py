@@ -147,7 +147,11 @@ def test_energy_and_forces(name):
 
 
 def test_single_precision(name="peptide"):
-    """Roundings of 6e-8, amplified by r^-12: 2e-5 of the magnitudes of the sections, 1e-4 of the largest force."""
+    """Energies within 2e-5 of the magnitudes of the sections: roundings of 6e-8, amplified by r^-12.
+
+    Positions of 1 to 2 nm are rounded by 6e-8 nm, which k of 5e5 kJ/mol/nm2 makes 0.03 kJ/mol/nm for each end of each
+    bond of an atom, of which there may be four.
+    """
     system, positions, _, ours = case(name)
     wanted, forces = reference(system, positions)
     atoms = np.asarray(atoms_of(ours, positions), dtype=np.float32)
@@ -156,7 +160,7 @@ def test_single_precision(name="peptide"):
     assert energy.dtype == slope.dtype == np.float32
     magnitude = sum(abs(float(term)) for term in ours.energy_terms(atoms_of(ours, positions)).values())
     assert float(energy) == pytest.approx(wanted, rel=0, abs=2e-5 * magnitude)
-    np.testing.assert_allclose(-slope, forces, rtol=0, atol=1e-4 * np.abs(forces).max())
+    np.testing.assert_allclose(-slope, forces, rtol=0, atol=0.25)
 
 
 @pytest.mark.parametrize("name", CASES)
