@@ -124,9 +124,10 @@ class SystemBatch:
         Raises
         ------
         ParameterMismatchError
-            If the systems were made with different force fields.
+            If the systems were made with different force fields, or hold different numbers of one.
         UnsupportedInputError
-            If there are none, or one holds functional forms of its own: fillers of an expression may be infinite.
+            If there are none; one has a box; or one was read from OpenMM with custom forces or correction maps:
+            fillers of an expression may be infinite.
         """
         if not systems:
             raise UnsupportedInputError("there is no system to concatenate")
@@ -134,6 +135,14 @@ class SystemBatch:
         for i, system in enumerate(systems):
             if system.parameter_layout != first.parameter_layout or system.sections != first.sections:
                 raise ParameterMismatchError(f"system {i} was made with another force field than system 0")
+            if not np.array_equal(system.force_field_parameters.vector, first.force_field_parameters.vector):
+                raise ParameterMismatchError(
+                    f"system {i} holds other numbers of the force field than system 0; a batch has one theta"
+                )
+            if system.box_vectors is not None:
+                raise UnsupportedInputError(
+                    f"system {i} has a box, and a batch evaluates isolated molecules: make it from a topology without"
+                )
             if held := stored_sections(system):
                 raise UnsupportedInputError(
                     f"system {i} holds forms of its own, for {', '.join(held)}: systems read from OpenMM with "

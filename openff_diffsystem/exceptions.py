@@ -37,6 +37,10 @@ class DuplicateFormError(DiffSystemError, ValueError):
     """Two functional forms are registered for one section."""
 
 
+class FormShapeError(DiffSystemError, ValueError):
+    """The energy function of a functional form returns an array of another shape than one number per term."""
+
+
 class UnsupportedInputError(DiffSystemError, TypeError):
     """An argument is of a type that cannot be used here."""
 

@@ -8,10 +8,15 @@ like those of any other section; nothing else has to be done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from openff_diffsystem.exceptions import DuplicateFormError, UnregisteredFormError
+from openff_diffsystem.exceptions import (
+    DuplicateFormError,
+    FormShapeError,
+    UnregisteredFormError,
+    UnsupportedInputError,
+)
 
 Settings = Mapping[str, Any]
 """The numbers of the section itself by attribute name, scalars in MD units."""
@@ -105,6 +110,21 @@ class PairForm:
 
 Form = ValenceForm | PairForm
 
+
+def checked_energies(form: Form, energies: Any, shape: tuple[int, ...]) -> Any:
+    """What a form's energy function returned, if it has the shape that it must have.
+
+    Raises
+    ------
+    FormShapeError
+        If not: numbers of another shape would be broadcast, and counted many times.
+    """
+    found = getattr(energies, "shape", ())
+    if found != shape:
+        raise FormShapeError(f"the energy of {form.section} has shape {found}; it must be {shape}, one number per term")
+    return energies
+
+
 _REGISTERED: dict[str, Form] = {}
 
 _BUILT_IN = frozenset(
@@ -127,9 +147,16 @@ def register_form(form: Form) -> None:
     DuplicateFormError
         If another form has that section: one with another energy function, kind, columns or number of atoms. Or if
         it is one of SMIRNOFF's own.
+    UnsupportedInputError
+        If it is no form, or its columns are not names.
     """
     from openff_diffsystem.chemistry.build import SUPPORTED_SECTIONS
 
+    if not isinstance(form, ValenceForm | PairForm):
+        raise UnsupportedInputError(f"expected a ValenceForm or a PairForm, got {type(form).__name__}")
+    if isinstance(form.columns, str) or not all(isinstance(name, str) for name in form.columns):
+        raise UnsupportedInputError(f"columns of {form.section} must be names of attributes, got {form.columns!r}")
+    form = replace(form, columns=tuple(form.columns))
     for section in (form.section, getattr(form, "sites", None)):
         if section in SUPPORTED_SECTIONS:
             raise DuplicateFormError(f"{section} is one of SMIRNOFF's own sections")

@@ -15,10 +15,10 @@ from openff_diffsystem import compiled
 from openff_diffsystem.configuration import as_positions
 from openff_diffsystem.exceptions import BoxError, UnsupportedInputError
 from openff_diffsystem.neighbors import approach, check_box
-from openff_diffsystem.parameters import as_vector
 from openff_diffsystem.units import nanometers
 
 if TYPE_CHECKING:
+    from openff_diffsystem.compiled import Theta
     from openff_diffsystem.neighbors import NeighborList
     from openff_diffsystem.system import DiffSystem
 
@@ -31,7 +31,8 @@ class FrameEnergies(NamedTuple):
     energies
         ``(n_frames,)``, kJ/mol.
     gradients
-        dU/dtheta, ``(n_frames, n_values)``, in the units of theta, or ``None`` where it was not asked for.
+        dU/dtheta, ``(n_frames, n_values)``, in the units of theta, or ``None`` where it was not asked for. Where theta
+        was given as system parameters, the derivatives are those of their ``values``.
     """
 
     energies: np.ndarray
@@ -78,12 +79,15 @@ def evaluate_frames(
     BoxError
         If a box is not in reduced form or narrower than twice the cutoff.
     UnsupportedInputError
-        If there are more frames than boxes, a frame is ``None``, or there are no frames at all.
+        If there are not as many boxes as frames, a frame is ``None``, or there are no frames at all.
     """
-    given = system.force_field_parameters if theta is None else theta
-    vector = jnp.asarray(as_vector(given, system.parameter_layout))
+    given = jax.tree.map(jnp.asarray, system.as_theta(theta))
     boxes = _boxes(system, box_vectors)
-    lists = _Lists(system, vector, skin)
+    n_frames, n_boxes = _length(frames), _length(box_vectors)
+    one_each = np.ndim(getattr(box_vectors, "m", box_vectors)) == 3
+    if one_each and n_frames is not None and n_frames != n_boxes:
+        raise UnsupportedInputError(f"there are {n_boxes} boxes for {n_frames} frames")
+    lists = _Lists(system, given, skin)
     pending: deque = deque()
     results: list[tuple] = []
     for i, frame in enumerate(tqdm(frames, disable=not progress, unit="frame")):
@@ -95,7 +99,7 @@ def evaluate_frames(
         except StopIteration:
             raise UnsupportedInputError(f"there is no box for frame {i}") from None
         neighbors = None if box is None else lists.covering(positions, box)
-        pending.append(_evaluate(system, positions, vector, box, neighbors, gradients))
+        pending.append(_evaluate(system, positions, given, box, neighbors, gradients))
         if len(pending) >= chunk_size:
             results.append(jax.device_get(pending.popleft()))
     results.extend(map(jax.device_get, pending))
@@ -113,9 +117,9 @@ class _Lists:
     Whether it does is found out on the host: on the device the question would wait for the frames under way.
     """
 
-    def __init__(self, system: DiffSystem, vector: jax.Array, skin: float) -> None:
+    def __init__(self, system: DiffSystem, theta: Theta, skin: float) -> None:
         self.system = system
-        self.vector = vector
+        self.theta = theta
         self.skin = skin
         self.latest: NeighborList | None = None
         self.served: NeighborList | None = None
@@ -130,10 +134,10 @@ class _Lists:
             check_box(box, self.latest.scheme.cutoff)
         particles = positions
         if len(positions) != self.system.n_particles:
-            particles = np.asarray(self.system.particle_positions(positions, self.vector))
+            particles = np.asarray(self.system.particle_positions(positions, self.theta))
         if self.host is None or self.served is None or not self.host.covers(particles, box):
-            self.latest = self.system.neighbor_list(particles, box, self.vector, skin=self.skin, like=self.latest)
-            self.served = _cast(self.latest, self.vector.dtype)
+            self.latest = self.system.neighbor_list(particles, box, self.theta, skin=self.skin, like=self.latest)
+            self.served = _cast(self.latest, _dtype(self.theta))
             self.host = _Reference.of(self.latest)
         return self.served
 
@@ -170,16 +174,28 @@ def _cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
 
+def _length(values: Any) -> int | None:
+    return len(values) if hasattr(values, "__len__") else None
+
+
+def _dtype(theta: Theta) -> jnp.dtype:
+    return jax.tree.leaves(theta)[0].dtype
+
+
 def _evaluate(
-    system: DiffSystem, positions: np.ndarray, vector: jax.Array, box: Any, neighbors: Any, gradients: bool
+    system: DiffSystem, positions: np.ndarray, theta: Theta, box: Any, neighbors: Any, gradients: bool
 ) -> Any:
     """The energy of a frame, or the energy and its gradient in theta, not waited for."""
     model = system.model(periodic=box is not None)
-    at = jnp.asarray(as_positions(positions, system.n_atoms, system.n_positions), vector.dtype)
-    if box is None:
-        return (compiled.energy_and_slopes if gradients else compiled.energy)(model, at, vector)
-    evaluate = compiled.energy_and_slopes_in_box if gradients else compiled.energy_in_box
-    return evaluate(model, at, vector, jnp.asarray(box, vector.dtype), neighbors)
+    at = jnp.asarray(as_positions(positions, system.n_atoms, system.n_positions), _dtype(theta))
+    arguments: tuple = (model, at, theta)
+    if box is not None:
+        arguments = (*arguments, jnp.asarray(box, at.dtype), neighbors)
+    if not gradients:
+        return (compiled.energy if box is None else compiled.energy_in_box)(*arguments)
+    evaluate = compiled.energy_and_slopes if box is None else compiled.energy_and_slopes_in_box
+    energy, slopes = evaluate(*arguments)
+    return energy, jax.tree.leaves(slopes)[0]
 
 
 def _boxes(system: DiffSystem, box_vectors: Any) -> Any:

@@ -343,12 +343,14 @@ class DiffSystem:
 
     @staticmethod
     def concatenate(systems: Sequence[DiffSystem], *, add_constrained_forces: bool = False) -> SystemBatch:
-        """Many systems of one force field as one object whose energies compile a handful of programs.
+        """Many systems of isolated molecules and one force field as one object whose energies compile few programs.
 
         Raises
         ------
         ParameterMismatchError
-            If the systems were made with different force fields.
+            If the systems were made with different force fields, or hold different numbers of one.
+        UnsupportedInputError
+            If there are none, one has a box, or one was read from OpenMM with custom forces or correction maps.
         """
         from openff_diffsystem.batch import SystemBatch
 

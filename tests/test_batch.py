@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +102,9 @@ def test_refused_input(systems, conformers):
     other = DiffSystem.from_smirnoff(ForceField("openff-2.0.0.offxml"), with_charges("O"))
     with pytest.raises(ParameterMismatchError, match="system 7"):
         DiffSystem.concatenate([*systems, other])
+    theta = systems[0].force_field_parameters
+    changed = replace(systems[0], force_field_parameters=theta.to_vector()[1](1.1 * theta.vector))
+    with pytest.raises(ParameterMismatchError, match="system 7 holds other numbers"):
+        DiffSystem.concatenate([*systems, changed])
+    with pytest.raises(UnsupportedInputError, match="system 0 has a box"):
+        DiffSystem.concatenate([replace(systems[0], box_vectors=3.0 * np.eye(3)), *systems])

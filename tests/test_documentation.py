@@ -37,6 +37,22 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         assert len(blocks) >= 5 and (tmp_path / "refit.offxml").exists()
 
 
+START = (ROOT / "docs" / "start.md").read_text()
+TITLES = re.findall(r"^## (.*)$", START, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_blocks_of_the_first_page_need_nothing_but_its_first_lines(title, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sections = re.split(r"^## (.*)$", START, flags=re.MULTILINE)
+    first, section = sections[0], sections[sections.index(title) + 1]
+    if needs_missing_package(section):
+        pytest.skip("an optional package is not installed")
+    namespace: dict = {}
+    for block in re.findall(r"^```python\n(.*?)^```", first + section, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(block, title, "exec"), namespace)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

@@ -22,7 +22,13 @@ from openff.toolkit.typing.engines.smirnoff.parameters import (
 )
 
 from openff_diffsystem import DiffSystem, forms
-from openff_diffsystem.exceptions import DuplicateFormError, UnregisteredFormError, UnsupportedForceFieldError
+from openff_diffsystem.exceptions import (
+    DuplicateFormError,
+    FormShapeError,
+    UnregisteredFormError,
+    UnsupportedForceFieldError,
+    UnsupportedInputError,
+)
 from openff_diffsystem.forms import ValenceForm, register_form
 from openff_diffsystem.potentials.geometry import columns, difference, norm
 from tests.molecules import with_charges
@@ -83,6 +89,17 @@ def test_energy_and_forces(ethanol):
     np.testing.assert_allclose(-gradient, state.getForces(asNumpy=True)._value, atol=1e-8)
 
 
+def test_single_precision(ethanol):
+    """Roundings of 6e-8, amplified by exponentials of 18 r/r_min: 2e-5 of the magnitudes of the sections."""
+    _, system = ethanol
+    theta = system.force_field_parameters.vector.astype(np.float32)
+    positions = np.asarray(system.positions, dtype=np.float32)
+    energy, slope = jax.value_and_grad(system.to_jax_potential())(positions, theta)
+    assert energy.dtype == slope.dtype == np.float32
+    terms = {section: float(term) for section, term in system.energy_terms().items()}
+    assert float(energy) == pytest.approx(sum(terms.values()), abs=2e-5 * sum(map(abs, terms.values())))
+
+
 def test_every_parameter_against_differences_of_openmm(ethanol):
     force_field, system = ethanol
     theta = system.force_field_parameters
@@ -136,6 +153,30 @@ def test_refusals(ethanol):
     wrong["MorseBonds"].parameters[0].smirks = "[*:1]~[*:2]~[*:3]"
     with pytest.raises(UnsupportedForceFieldError, match="tags 3"):
         DiffSystem.from_smirnoff(wrong, with_charges("CCO"))
+
+
+def test_bad_forms(ethanol, monkeypatch):
+    registered = dict(forms._REGISTERED)
+    monkeypatch.setattr(forms, "_REGISTERED", dict(registered))
+    with pytest.raises(UnsupportedInputError, match="expected a ValenceForm or a PairForm, got function"):
+        register_form(custom_forms.morse)
+    with pytest.raises(UnsupportedInputError, match="columns of Springs must be names of attributes, got 'k'"):
+        register_form(ValenceForm("Springs", "k", 2, custom_forms.morse))
+    force_field, system = ethanol
+    del forms._REGISTERED["MorseBonds"]
+    register_form(ValenceForm("MorseBonds", ["depth", "widht", "length"], 2, custom_forms.morse))
+    with pytest.raises(UnsupportedForceFieldError, match=r"MorseBonds parameter .* has no attribute 'widht'"):
+        DiffSystem.from_smirnoff(force_field, with_charges("CCO"))
+    # numbers that are broadcast would be counted many times
+    shapes = {"MorseBonds": lambda terms: terms[:, 0], "DoubleExponential": jnp.sum}
+    for section, change in shapes.items():
+        monkeypatch.setattr(forms, "_REGISTERED", dict(registered))
+        form = registered[section]
+        forms._REGISTERED[section] = dataclasses.replace(
+            form, energy=lambda *arguments, e=form.energy, change=change: change(e(*arguments))
+        )
+        with pytest.raises(FormShapeError, match=f"energy of {section} has shape"):
+            system.energy_terms()
 
 
 class TwoArmHandler(ParameterHandler):

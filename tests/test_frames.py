@@ -45,6 +45,19 @@ def test_isolated_molecules(stock_sage):
     assert found.gradients is None
 
 
+def test_system_parameters_in_place_of_theta(trajectory):
+    """Energies are those of theta; the pullback of the assignment takes the gradient back to theta."""
+    system, frames, vectors = trajectory
+    theta = system.force_field_parameters
+    expected = system.evaluate_frames(frames[:2], theta, vectors[:2], gradients=True)
+    parameters, pullback = jax.vjp(lambda vector: system.parameterize(vector).values, theta.vector)
+    found = system.evaluate_frames(frames[:2], system.parameterize(theta), vectors[:2], gradients=True)
+    np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-12)
+    assert found.gradients.shape == (2, len(parameters))
+    for there, here in zip(expected.gradients, found.gradients, strict=True):
+        np.testing.assert_allclose(pullback(here)[0], there, rtol=1e-9, atol=1e-6)
+
+
 def test_progress_bar(trajectory, capsys):
     system, frames, vectors = trajectory
     system.evaluate_frames(frames, box_vectors=vectors, progress=True)
@@ -54,7 +67,9 @@ def test_progress_bar(trajectory, capsys):
 def test_bad_frames(trajectory):
     system, frames, vectors = trajectory
     with pytest.raises(UnsupportedInputError, match="no box for frame 2"):
-        system.evaluate_frames(frames, box_vectors=vectors[:2])
+        system.evaluate_frames(iter(frames), box_vectors=vectors[:2])
+    with pytest.raises(UnsupportedInputError, match="6 boxes for 3 frames"):
+        system.evaluate_frames(frames[:3], box_vectors=vectors)
     with pytest.raises(UnsupportedInputError, match="no frames"):
         system.evaluate_frames([])
     broken = frames.copy()

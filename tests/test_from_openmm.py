@@ -146,6 +146,23 @@ def test_energy_and_forces(name):
     np.testing.assert_allclose(-slope, wanted_forces[at], rtol=1e-6, atol=1e-8 * np.abs(wanted_forces).max())
 
 
+def test_single_precision(name="peptide"):
+    """Energies within 2e-5 of the magnitudes of the sections: roundings of 6e-8, amplified by r^-12.
+
+    Positions of 1 to 2 nm are rounded by 6e-8 nm, which k of 5e5 kJ/mol/nm2 makes 0.03 kJ/mol/nm for each end of each
+    bond of an atom, of which there may be four.
+    """
+    system, positions, _, ours = case(name)
+    wanted, forces = reference(system, positions)
+    atoms = np.asarray(atoms_of(ours, positions), dtype=np.float32)
+    theta = ours.force_field_parameters.vector.astype(np.float32)
+    energy, slope = jax.value_and_grad(ours.to_jax_potential())(atoms, theta)
+    assert energy.dtype == slope.dtype == np.float32
+    magnitude = sum(abs(float(term)) for term in ours.energy_terms(atoms_of(ours, positions)).values())
+    assert float(energy) == pytest.approx(wanted, rel=0, abs=2e-5 * magnitude)
+    np.testing.assert_allclose(-slope, forces, rtol=0, atol=0.25)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_back_to_openmm(name):
     system, positions, _, ours = case(name)
@@ -404,7 +421,15 @@ def _born():
     return force
 
 
+def _without_a_length():
+    force = openmm.HarmonicBondForce()
+    force.addBond(0, 1, float("nan"), 1000.0)
+    return force
+
+
 REFUSED = {
+    "NonbondedForce.* has 0 particles, the System has 4": lambda: simple(openmm.NonbondedForce()),
+    r"length of the term of Bonds between particles \[0, 1\] is NaN": lambda: simple(_without_a_length()),
     "CustomNonbondedForce": lambda: simple(openmm.CustomNonbondedForce("1/r")),
     "combine_nonbonded_forces": lambda: simple(nonbonded(), openmm.CustomNonbondedForce("1/r")),
     "CutoffNonPeriodic": lambda: simple(nonbonded(setNonbondedMethod=openmm.NonbondedForce.CutoffNonPeriodic)),

@@ -10,7 +10,7 @@ import numpy as np
 import openmm
 import openmm.app
 import pytest
-from openff.toolkit import ForceField
+from openff.toolkit import ForceField, Molecule
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
@@ -84,6 +84,19 @@ def test_interpolated_parameters():
     theta = scaled(system)
     refit = DiffSystem.from_smirnoff(theta.to_force_field(force_field), molecule, **given)
     assert assert_same_parameters(refit, system.to_interchange(theta))["ProperTorsions"] > 20
+
+
+def test_charges_of_a_network():
+    """A section that openff-interchange does not know; its charges are ours, final ones, like all others."""
+    pytest.importorskip("expaloma")
+    section = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
+      <NeuralCharges version="0.3" model="espaloma-charge-0.0.8"/>
+    </SMIRNOFF>"""
+    force_field = ForceField("openff-2.2.1.offxml", section, load_plugins=True)
+    system = DiffSystem.from_smirnoff(force_field, Molecule.from_smiles("CCO"))
+    charges = system.to_interchange()["Electrostatics"].charges.values()
+    np.testing.assert_allclose([charge.m for charge in charges], system.parameterize()["Electrostatics"][:, 0])
+    assert "NeuralCharges" in force_field.registered_parameter_handlers
 
 
 def test_after_saving_an_interchange_has_to_be_given(tmp_path):

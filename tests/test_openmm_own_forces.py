@@ -117,6 +117,18 @@ def test_energy_and_forces(name):
     np.testing.assert_allclose(-slope, forces, rtol=1e-9, atol=1e-11 * np.abs(forces).max())
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_single_precision(name):
+    """A few hundred roundings of 6e-8 in forces, expressions and splines: 1e-4 of the largest force."""
+    wanted, forces = reference(CASES[name]())
+    theta = ours(name).force_field_parameters.vector.astype(np.float32)
+    energy, slope = jax.value_and_grad(ours(name).to_jax_potential())(POSITIONS.astype(np.float32), theta)
+    assert energy.dtype == slope.dtype == np.float32
+    magnitude = sum(abs(float(term)) for term in ours(name).energy_terms(POSITIONS).values())
+    assert float(energy) == pytest.approx(wanted, rel=0, abs=2e-5 * magnitude)
+    np.testing.assert_allclose(-slope, forces, rtol=0, atol=1e-4 * np.abs(forces).max())
+
+
 def test_sections_and_parameters():
     assert ours("maps").sections == ("CMAPTorsions",)
     theta = ours("maps").force_field_parameters
@@ -380,6 +392,32 @@ def test_update_refuses_other_forces():
         ours("maps").update_openmm(system_of())
     with pytest.raises(ParameterMismatchError, match=r"1 forces of class CustomTorsionForce with terms; .* has 2"):
         system.update_openmm(system_of(*[f for f in custom() if f.getName() == "morse" or "theta0" in _text(f)]))
+
+
+def test_update_knows_the_direction_of_terms():
+    """Where the order of the particles matters, a term and its reverse are two."""
+    cases = []
+    for pairs in (((0, 1), (1, 0)), ((1, 0), (0, 1)), ((0, 1), (0, 1))):
+        force = openmm.CustomCompoundBondForce(2, "k*(x1-3*x2)")
+        force.addPerBondParameter("k")
+        for i, pair in enumerate(pairs):
+            force.addBond(pair, [1.0 + (i if pairs[0] == (0, 1) else 1 - i)])
+        cases.append(system_of(force))
+    forth, back, other = cases
+    system = DiffSystem.from_openmm(forth)
+    expected = reference(forth)[0]
+    assert reference(back)[0] == pytest.approx(expected, **ENERGY)
+    system.update_openmm(back)
+    assert reference(back)[0] == pytest.approx(expected, **ENERGY)
+    with pytest.raises(ParameterMismatchError, match="terms of the CustomCompoundBondForce"):
+        system.update_openmm(other)
+    turned = openmm.CMAPTorsionForce()
+    turned.addMap(4, np.arange(16.0))
+    straight = openmm.CMAPTorsionForce(turned)
+    straight.addTorsion(0, 0, 1, 2, 3, 1, 2, 3, 4)
+    turned.addTorsion(0, 4, 3, 2, 1, 3, 2, 1, 0)
+    with pytest.raises(ParameterMismatchError, match="terms of the CMAPTorsionForce"):
+        DiffSystem.from_openmm(system_of(straight)).update_openmm(system_of(turned))
 
 
 def _text(force):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import cache, partial
 
+import jax
 import numpy as np
 import openmm
 import pytest
@@ -12,6 +13,7 @@ from openff.toolkit import ForceField
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import (
+    NonFiniteParameterError,
     ParameterMismatchError,
     UnsupportedForceError,
     UnsupportedForceFieldError,
@@ -278,6 +280,36 @@ def test_a_well_depth_that_leaves_zero():
     system.update_openmm(context)
     energy = context.getState(getEnergy=True).getPotentialEnergy()._value
     assert energy == pytest.approx(evaluate(system.to_openmm(), positions)[0], **parity(context.getSystem()))
+
+
+def test_in_single_precision(tmp_path):
+    """jax's default: numbers of the OFFXML file are rounded, by 6e-8 each.
+
+    For a bond of 0.15 nm that is 9e-9 nm, and with a k of 6e5 kJ/mol/nm2 0.005 kJ/mol/nm, 5e-6 of the largest force.
+    """
+    *_, system, positions = case("ligand")
+    energy, forces = evaluate(system.to_openmm(), positions)
+    system.save(tmp_path / "system.npz")
+    with jax.enable_x64(False):
+        single = DiffSystem.load(tmp_path / "system.npz")
+        assert single.force_field_parameters.vector.dtype == np.float32
+        there, forces_there = evaluate(single.to_openmm(), positions)
+    magnitude = sum(abs(float(term)) for term in system.energy_terms(positions).values())
+    assert there == pytest.approx(energy, rel=0, abs=1e-6 * magnitude) and there != energy
+    np.testing.assert_allclose(forces_there, forces, rtol=0, atol=5e-6 * np.abs(forces).max())
+
+
+def test_numbers_that_are_none_are_refused():
+    *_, system, _ = case("ligand")
+    theta = system.force_field_parameters
+    target = system.to_openmm()
+    before = openmm.XmlSerializer.serialize(target)
+    assignment = system.assignment("Bonds").to_matrix().tocoo()
+    broken = theta.vector.at[int(assignment.col[0])].set(np.nan)
+    for refused in (system.to_openmm, partial(system.update_openmm, target), system.to_interchange):
+        with pytest.raises(NonFiniteParameterError, match="of the term of Bonds between particles"):
+            refused(broken)
+    assert openmm.XmlSerializer.serialize(target) == before
 
 
 def test_an_update_of_something_else_is_refused():

@@ -13,6 +13,7 @@ import pytest
 
 from openff_diffsystem.exceptions import (
     BoxError,
+    NonFiniteParameterError,
     ParameterMismatchError,
     PositionsError,
     PrecisionError,
@@ -202,6 +203,12 @@ def test_refused_arguments(ethanol):
         ethanol.energy_vjp(positions, parameters={"Bond": positions})
     with pytest.raises(ParameterMismatchError, match="1290"):
         ethanol.energy_vjp(positions, np.zeros(3))
+    vector = np.array(ethanol.force_field_parameters.vector)
+    with pytest.raises(UnsupportedInputError, match="theta must be parameters or an array, got a list"):
+        ethanol.vjp(vector.tolist())
+    vector[3] = np.nan
+    with pytest.raises(NonFiniteParameterError, match=r"theta hold NaN or infinity, first at index \[3\]"):
+        ethanol.energy_vjp(positions, vector)
     pullback = ethanol.vjp()[1]
     with pytest.raises(ParameterMismatchError, match="no section 'Bond'"):
         pullback({"Bond": positions})

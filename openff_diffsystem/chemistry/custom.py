@@ -74,6 +74,6 @@ def _gather(handler: Any, layout: ParameterLayout, form: Form, parameter_rows: n
     sources = [layout.positions(handler.TAGNAME, name)[parameter_rows] for name in form.columns]
     for name, source in zip(form.columns, sources, strict=True):
         for i in np.flatnonzero(source == NO_SOURCE)[:1]:
-            smirks = handler.parameters[parameter_rows[i]].smirks
+            smirks = handler.parameters[int(parameter_rows[i])].smirks
             raise UnsupportedForceFieldError(f"{handler.TAGNAME} parameter {smirks!r} has no attribute {name!r}")
     return AffineRows.gather(*sources)

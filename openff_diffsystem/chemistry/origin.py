@@ -28,15 +28,19 @@ class SmirnoffOrigin:
         if not isinstance(topology, Topology):
             molecules = [topology] if isinstance(topology, Molecule) else list(topology)
             topology = Topology.from_molecules(molecules)
-        uncharged = []
-        charged = "Electrostatics" in self.force_field.registered_parameter_handlers
+        uncharged, force_field = [], self.force_field
+        if "NeuralCharges" in force_field.registered_parameter_handlers:
+            # a section of ours, which openff-interchange refuses
+            force_field = copy.deepcopy(force_field)
+            force_field.deregister_parameter_handler("NeuralCharges")
+        charged = "Electrostatics" in force_field.registered_parameter_handlers
         for molecule in topology.unique_molecules if charged else ():
             one = Molecule(molecule)
             one.partial_charges = Quantity(np.zeros(one.n_atoms), "elementary_charge")
             uncharged.append(one)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PresetChargesAndVirtualSitesWarning)
-            return self.force_field.create_interchange(
+            return force_field.create_interchange(
                 topology,
                 charge_from_molecules=uncharged or None,
                 partial_bond_orders_from_molecules=self.partial_bond_orders_from_molecules,

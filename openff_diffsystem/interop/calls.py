@@ -12,7 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.configuration import check_positions
-from openff_diffsystem.exceptions import BoxError, ParameterMismatchError, PositionsError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    BoxError,
+    NonFiniteParameterError,
+    ParameterMismatchError,
+    PositionsError,
+    UnsupportedInputError,
+)
 from openff_diffsystem.interop.arrays import dtype_name, to_jax
 from openff_diffsystem.interop.programs import EnergyInputs, Program, energy_program, replaced
 from openff_diffsystem.neighbors import NeighborList
@@ -22,6 +28,14 @@ from openff_diffsystem.processes import require_own_process
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
+
+
+_FINITE: dict[str, type[Exception]] = {
+    "positions": PositionsError,
+    "theta": NonFiniteParameterError,
+    "box_vectors": BoxError,
+}
+"""What must not hold NaN, and the error that says so."""
 
 
 @dataclass
@@ -79,7 +93,7 @@ class EnergyCall:
 
         Raises
         ------
-        PositionsError, BoxError
+        PositionsError, BoxError, NonFiniteParameterError
             If what is no array of jax holds a NaN, as everywhere in this package.
         UnsupportedInputError
             If a neighbour list has to be built for a batch of configurations.
@@ -97,7 +111,7 @@ class EnergyCall:
         return self._constants
 
     def _require_finite(self, arrays: Sequence[jax.Array]) -> None:
-        for name, error in (("positions", PositionsError), ("box_vectors", BoxError)):
+        for name, error in _FINITE.items():
             if name not in self.names:
                 continue
             i = self.names.index(name)
@@ -168,12 +182,16 @@ def checked_theta(system: DiffSystem, theta: Any) -> Any:
     ------
     ParameterMismatchError
         If it belongs to another force field or system, or has the wrong shape.
+    UnsupportedInputError
+        If it is a list.
     """
     if isinstance(theta, SelectedParameters):
         if theta.selection.layout != system.parameter_layout:
             raise ParameterMismatchError("these parameters are selected from another force field")
         theta.replace(theta.vector)  # checks the shape
     else:
+        if isinstance(theta, list | tuple):
+            raise UnsupportedInputError(f"theta must be parameters or an array, got a {type(theta).__name__}")
         system.as_theta(theta)
     return theta
 

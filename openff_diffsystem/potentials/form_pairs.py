@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.cutoffs import CutoffScheme
-from openff_diffsystem.forms import PairForm
+from openff_diffsystem.forms import PairForm, checked_energies
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
 from openff_diffsystem.potentials.cutoff_pairs import switching
 from openff_diffsystem.potentials.pairs import CLOSEST
@@ -67,7 +67,7 @@ def pair_energies(
     """
     mine, theirs = ([value.reshape(1, 1) for value in side] for side in (a, b))
     named = dict(zip(names, settings, strict=True))
-    return form.energy(r2.reshape(1, 1), mine, theirs, named).reshape(())
+    return checked_energies(form, form.energy(r2.reshape(1, 1), mine, theirs, named), (1, 1)).reshape(())
 
 
 def _sweep(

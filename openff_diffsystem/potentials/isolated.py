@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.forms import Form, PairForm, ValenceForm
+from openff_diffsystem.forms import Form, PairForm, ValenceForm, checked_energies
 from openff_diffsystem.potentials import bonded
 from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
 from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
@@ -104,7 +104,9 @@ def term_energies(
     for form in interactions.forms:
         if not isinstance(form, ValenceForm):
             continue
-        terms = form.energy(corners[form.section], sections[form.section], parameters.settings(form.section))
+        atoms = corners[form.section]
+        terms = form.energy(atoms, sections[form.section], parameters.settings(form.section))
+        checked_energies(form, terms, atoms[0][0].shape)
         energies[form.section] = jnp.where(interactions.kept[form.section][:, None], terms, 0.0)
     energies |= _torsion_energies(interactions.periodicity, corners, sections)
     custom = [form for form in interactions.forms if isinstance(form, PairForm)]
@@ -173,7 +175,7 @@ def _pair_energies(
     for form in custom:
         settings = parameters.settings(form.section)
         mine, theirs = (side[3 : 3 + len(form.columns)] for side in (a, b))
-        terms = form.energy(r2, mine, theirs, settings)
+        terms = checked_energies(form, form.energy(r2, mine, theirs, settings), r2.shape)
         # a filler's energy may be anything, infinite included
         energies[form.section] = jnp.where(kinds == PADDING, 0.0, terms) * scales(kinds, settings["scale14"])
     if "Electrostatics" in sections:

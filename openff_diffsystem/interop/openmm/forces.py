@@ -170,6 +170,10 @@ def nonbonded_settings(force: Any) -> Nonbonded:
 
 def add_nonbonded(terms: dict[str, ForceTerms], force: Any, order: np.ndarray) -> np.ndarray:
     """Add particles and exceptions; the pairs that do not interact at all, ``(n, 2)``."""
+    if force.getNumParticles() != len(order):
+        raise UnsupportedForceError(
+            f"{described(force)} has {force.getNumParticles()} particles, the System has {len(order)}"
+        )
     everyone = [force.getParticleParameters(i) for i in order.tolist()]
     particles = order[:, None]
     charges = np.array([[number(charge)] for charge, _, _ in everyone]).reshape(-1, 1)

@@ -1,4 +1,4 @@
-"""A system from any OpenMM System of standard forces: its own per-term parameters are theta.
+"""A system from an OpenMM System: its own per-term parameters are theta.
 
 Espaloma, GAFF, AMBER and CHARMM files come as such a System. CHARMM's have correction maps, and impropers as a custom
 force: a system holds the form of these itself. There are no SMIRKS: a parameter is named by the atoms of its term, and
@@ -45,7 +45,7 @@ def from_openmm(
     positions: Any = None,
     tie_equal: bool = False,
 ) -> DiffSystem:
-    """Take over an OpenMM System of standard forces, whoever made it, with its energies.
+    """Take over an OpenMM System of standard and custom bonded forces, whoever made it, with its energies.
 
     Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
     periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,

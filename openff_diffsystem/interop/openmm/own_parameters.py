@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from openff_diffsystem.assignment import AffineRows, Assignment
+from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.terms import ForceTerms
 from openff_diffsystem.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
@@ -67,6 +68,11 @@ def own_parameters(
     shared: dict[str, int] = {}
     start = n_values = 0
     for section, one in terms.items():
+        for term, column in np.argwhere(~np.isfinite(one.values))[:1].tolist():
+            raise UnsupportedForceError(
+                f"{one.columns[column]} of the term of {section} between particles "
+                f"{one.particles[term].tolist()} is NaN or infinite"
+            )
         columns: dict[str, Column] = {}
         for (tag, name), value in settings.items():
             if tag != section:

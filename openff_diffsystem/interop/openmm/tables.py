@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import NonFiniteParameterError, UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.interactions import counted_terms
 from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
 from openff_diffsystem.interop.openmm.terms import Table
@@ -58,13 +58,31 @@ class Tables:
 
 
 def host_parameters(system: DiffSystem, theta: Any) -> SystemParameters:
-    """System parameters as NumPy arrays in double precision; nothing is compiled."""
+    """System parameters as NumPy arrays in double precision; nothing is compiled.
+
+    Raises
+    ------
+    NonFiniteParameterError
+        If one is NaN or infinite.
+    """
     given = system.as_theta(theta)
     if isinstance(given, SystemParameters):
         values = np.asarray(given.values, dtype=float)
     else:
         values = system.assignment_map(np.asarray(given, dtype=float))
-    return SystemParameters(values, system.system_layout)
+    parameters = SystemParameters(values, system.system_layout)
+    if not np.isfinite(values).all():
+        raise NonFiniteParameterError(f"{_first_not_finite(system, parameters)} is NaN or infinite")
+    return parameters
+
+
+def _first_not_finite(system: DiffSystem, parameters: SystemParameters) -> str:
+    for section, where in system.system_layout.sections.items():
+        for term, column in np.argwhere(~np.isfinite(np.asarray(parameters[section])))[:1].tolist():
+            particles = system.term_indices[section][term].tolist()
+            return f"{where.columns[column]} of the term of {section} between particles {particles}"
+    settings = system.system_layout.settings
+    return next(f"{name} of {tag}" for tag, name in settings if not np.isfinite(parameters.setting(tag, name)))
 
 
 def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_forces: bool) -> Tables:

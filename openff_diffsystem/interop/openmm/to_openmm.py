@@ -40,7 +40,7 @@ def to_openmm(
     Parameters
     ----------
     theta
-        As for :meth:`parameterize`.
+        As for :meth:`parameterize`. Made in single precision, it is written as it was rounded.
     add_constrained_forces
         Whether to write bonds and angles that constraints fix.
     ewald_tolerance

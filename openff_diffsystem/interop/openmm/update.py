@@ -40,6 +40,7 @@ def update_openmm(
     The System may be one that :meth:`to_openmm` or openff-interchange made: terms are found by their particles. A
     Context takes over new parameters of terms as it runs. Constraints, virtual sites, cutoffs and dielectrics can only
     be changed by beginning anew, and if theta changes them it is reinitialised; positions, velocities and time stay.
+    Forces of classes that this system has no terms of, restraints for example, are left as they are.
 
     Parameters
     ----------
@@ -54,6 +55,8 @@ def update_openmm(
     ------
     ParameterMismatchError
         If a force is missing, there are two of its class, or its terms are not those of this system.
+    NonFiniteParameterError
+        If a parameter is NaN or infinite.
     UnsupportedForceError
         If a custom force holds nonbonded interactions of this system, as ``Interchange.to_openmm`` writes with
         ``combine_nonbonded_forces=False``.
@@ -147,6 +150,10 @@ def _require_terms_that_can_be_updated(self: DiffSystem, system: Any) -> None:
             )
 
 
+_DIRECTED = ("CMAPTorsionForce", "CustomCompoundBondForce")
+"""Forces whose terms are others with their particles the other way round."""
+
+
 def _hand_over(context: Any, forces: list[Any], anew: bool) -> None:
     import openmm
 
@@ -191,10 +198,10 @@ def _in_their_order(name: str, present: list[Any], table: Table) -> Table:
 
 
 def _order(name: str, theirs: np.ndarray, theirs_n: Any, ours: np.ndarray, ours_n: Any) -> np.ndarray:
-    """Which of our terms each of theirs is, ``(n_terms,)``; terms read the same from both ends."""
+    """Which of our terms each of theirs is, ``(n_terms,)``; most terms read the same from both ends."""
     keys = []
     for particles, n in ((theirs, theirs_n), (ours, ours_n)):
-        backwards = particles[:, :1] > particles[:, -1:]
+        backwards = (particles[:, :1] > particles[:, -1:]) & (name not in _DIRECTED)
         canonical = np.where(backwards, particles[:, ::-1], particles)
         keys.append(canonical if n is None else np.column_stack([canonical, n]))
     if keys[0].shape == keys[1].shape:
