@@ -23,7 +23,7 @@ _INCREMENTS = ("AM1CCC", "AM1BCCCCC")
 _CHARGES = ("AM1BCC", "PrecomputedCharge", "SimpleCharge", *_INCREMENTS)
 
 _MODELS = tuple(tag for tag in CHARGE_SECTIONS if tag != "LibraryCharges")
-"""Charge sections that cover whole molecules of any kind."""
+"""Charge sections that cover whole molecules of any kind, in SMIRNOFF's order of precedence."""
 
 
 def smirnoff_sections(force_field: Any) -> dict[str, Section]:
@@ -179,7 +179,7 @@ def _into_template(sections: dict[str, Section], template: Any, ignore: set[str]
     handlers = {handler.TAGNAME: handler for handler in handlers_of(result)}
     if "SimpleCharge" in sections:
         raise UnsupportedForceFieldError("SimpleCharge: the template's charges are kept; pass it in ignore to agree")
-    _check_charges(sections, [tag for tag in handlers if tag in _MODELS], ignore)
+    _check_charges(sections, [tag for tag in _MODELS if tag in handlers], ignore)
     for codec in CODECS:
         if codec.name in sections:
             if codec.tag not in handlers:
