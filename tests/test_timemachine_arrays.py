@@ -195,6 +195,41 @@ def test_improper_order_changes_the_energy():
     assert abs(energies["openff"] - energies["timemachine"]) > 0.01 * abs(energies["openff"])
 
 
+def test_a_negative_epsilon_is_refused_where_it_is_known():
+    system = bent_amide()
+    theta = system.force_field_parameters
+    tree = theta.to_tree()
+    tree["vdW"]["epsilon"] = -1.0 - tree["vdW"]["epsilon"]
+    negative = theta.from_tree(tree)
+    for function in (tm.nonbonded, tm.nonbonded_pair_list):
+        with pytest.raises(UnsupportedForceFieldError, match=r"epsilon of atom 0 is -.*no square root"):
+            function(system, negative)
+        assert np.isnan(jax.jit(lambda t, f=function: f(system, t).params)(negative)).any()
+
+
+@pytest.mark.parametrize("missing", [("Electrostatics",), ("vdW",), ("Electrostatics", "vdW")])
+@pytest.mark.parametrize("scale14", ["timemachine", "smirnoff"])
+def test_nonbonded_columns_of_a_missing_section_are_zero(missing, scale14):
+    force_field = ForceField("openff-2.0.0.offxml", load_plugins=True)
+    dropped = {"Electrostatics": ("Electrostatics", "LibraryCharges", "ToolkitAM1BCC"), "vdW": ("vdW",)}
+    for section in missing:
+        for tag in dropped[section]:
+            force_field.deregister_parameter_handler(tag)
+    molecule = with_charges("CC(=O)NC")
+    given = {} if "Electrostatics" in missing else {"charge_from_molecules": [molecule]}
+    system = DiffSystem.from_smirnoff(force_field, molecule, **given)
+    whole = bent_amide()
+    columns = {"Electrostatics": [0], "vdW": [1, 2]}
+    for function in (tm.nonbonded, tm.nonbonded_pair_list):
+        wanted, found = np.array(function(whole, None, scale14).params), function(system, None, scale14).params
+        if found.shape == wanted.shape:
+            for section in missing:
+                wanted[:, columns[section]] = 0.0
+            np.testing.assert_allclose(found, wanted, rtol=1e-14)
+        else:
+            assert len(missing) == 2 and not np.asarray(found).any()
+
+
 def test_systems_with_terms_that_no_array_holds_are_refused():
     """Pairs of an OpenMM System have parameters of their own, and its Ryckaert-Bellemans torsions are no cosines of
     timemachine's; nor has it a place for registered forms."""

@@ -17,6 +17,7 @@ from openff_diffsystem.charges import models
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     UnsupportedForceFieldError,
+    UnsupportedInputError,
 )
 from openff_diffsystem.interop import timemachine as tm
 from openff_diffsystem.interop.timemachine.charge_handles import AM1BCCHandler
@@ -55,6 +56,51 @@ def test_a_property_runs_no_code_and_must_fit(content):
     mol.SetProp("AM1BCCELF10Cache", base64.b64encode(pickle.dumps(content)).decode())
     with pytest.raises(ChargeAssignmentError, match="AM1BCCELF10Cache"):
         AM1BCCHandler().parameterize(mol)
+
+
+def _diverged(mol):
+    charges = np.zeros(mol.GetNumAtoms())
+    charges[1:3] = np.nan, np.inf
+    return charges
+
+
+@pytest.mark.parametrize("handler", [tm.AM1BCCHandler, tm.AM1CCCHandler, tm.AM1BCCCCCHandler])
+def test_charges_of_a_source_that_are_no_numbers_are_named_and_not_kept(handler):
+    mol = rdkit("CO")
+    handle = handler([], [], None)
+    handle.source = _diverged
+    for _ in range(2):
+        with pytest.raises(ChargeAssignmentError, match=r"_diverged gave 2 .* nan for atom 1 \(O\)"):
+            handle.parameterize(mol)
+    assert not mol.HasProp(handle.property_name)
+    handle.source = gasteiger
+    assert np.isfinite(handle.parameterize(mol)).all()
+    kept = base64.b64encode(pickle.dumps([0.0, float("inf"), *[0.0] * 4])).decode()
+    mol.SetProp(handle.property_name, kept)
+    with pytest.raises(ChargeAssignmentError, match=f"property {handle.property_name} has inf for atom 1"):
+        handle.parameterize(mol)
+
+
+def test_charges_of_a_function_that_are_no_numbers_are_named():
+    """While jax traces, numbers are not known: there NaN stays NaN."""
+    mol = rdkit("CO")
+    handle = tm.Handles.from_smirnoff(sage200(), _diverged).q_handle
+    with pytest.raises(ChargeAssignmentError, match=r"_diverged gave 2 .* nan for atom 1 \(O\)"):
+        handle.parameterize(mol)
+    handle = tm.FunctionChargeHandler(
+        lambda params, mol: jnp.sqrt(params) * jnp.ones(mol.GetNumAtoms()), jnp.array(-1.0)
+    )
+    with pytest.raises(ChargeAssignmentError, match=r"lambda> gave 6 .* nan for atom 0 \(C\)"):
+        handle.parameterize(mol)
+    assert np.isnan(jax.jit(partial(handle.partial_parameterize, mol=mol))(handle.params)).all()
+
+
+def test_a_pair_of_charges_is_two_handles():
+    handle = tm.AM1BCCHandler()
+    for charges in (("am1bcc", "precomputed"), (handle,), (handle, handle, handle), (handle, tm.AM1BCCHandler), ()):
+        with pytest.raises(UnsupportedInputError, match="a pair of charges is two handles"):
+            tm.Handles.from_smirnoff(sage200(), charges)
+    assert tm.Handles.from_smirnoff(sage200(), (handle, handle)).q_handle_intra is handle
 
 
 INCREMENTS = [

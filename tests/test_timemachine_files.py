@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import re
 import sys
 import types
 
@@ -16,6 +17,7 @@ from openff_diffsystem import DiffSystem, ForceFieldParameters
 from openff_diffsystem.exceptions import (
     CorruptFileError,
     MissingStackError,
+    NonFiniteParameterError,
     ParameterMismatchError,
     UnsupportedForceFieldError,
 )
@@ -185,6 +187,87 @@ def test_a_negative_root_of_epsilon_is_refused():
     for template in (None, sage200()):
         with pytest.raises(UnsupportedForceFieldError, match=r"sqrt\(epsilon\) is -"):
             tm.read_timemachine(file, template=template)
+
+
+def test_numbers_that_are_not_finite_are_neither_written_nor_read():
+    handles = tm.Handles.from_smirnoff(sage200(), "am1bcc")
+    handles.pt_handle.params[5, 1] = np.nan
+    with pytest.raises(NonFiniteParameterError, match=r"ProperTorsion, \[.* nan is not a finite"):
+        handles.to_file().format()
+    file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200()))
+    bonds = file.sections["HarmonicBond"]
+    bonds.params[2] = (np.float64("inf"), bonds.params[2][1])
+    where = "HarmonicBond, " + re.escape(bonds.smirks[2]) + ": inf"
+    for act in (
+        file.format,
+        lambda: tm.read_timemachine(file),
+        lambda: tm.read_timemachine(file, template=sage200()),
+    ):
+        with pytest.raises(NonFiniteParameterError, match=where):
+            act()
+
+
+def test_numpys_numbers_are_written_as_numbers():
+    file = tm.ForceFieldFile({"HarmonicBond": tm.Section(["[*:1]~[*:2]"], [(np.float64(1.5), np.float32(0.25))])})
+    assert tm.ForceFieldFile.parse(file.format()).sections["HarmonicBond"].params == [(1.5, 0.25)]
+
+
+def test_sections_that_a_file_lacks_do_not_stay_without_a_word():
+    text = tm.to_timemachine(sage200())
+    tags = {"HarmonicAngle": "Angles", "LennardJones": "vdW", "ProperTorsion": "ProperTorsions"}
+    for name, tag in tags.items():
+        file = tm.ForceFieldFile.parse(text)
+        del file.sections[name]
+        with pytest.raises(ParameterMismatchError, match=rf"no {name}; .*'{name}'.* template's {tag}"):
+            tm.read_timemachine(file, template=sage200())
+        agreed = tm.read_timemachine(file, template=sage200(), ignore=(name,))
+        assert agreed.to_string() == sage200().to_string()
+    template = copy.deepcopy(sage200())
+    template["Angles"].parameters.clear()
+    file = tm.ForceFieldFile.parse(text)
+    del file.sections["HarmonicAngle"]
+    tm.read_timemachine(file, template=template)
+
+
+NAGL = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
+  <NAGLCharges version="0.3" model_file="openff-gnn-am1bcc-1.0.0.pt"/>
+</SMIRNOFF>"""
+
+
+@pytest.mark.parametrize(
+    ("charges", "models", "says"),
+    [
+        ("am1bcc", ("NAGLCharges",), "AM1BCC: .*NAGLCharges"),
+        ("am1bcc", ("NAGLCharges", "ToolkitAM1BCC"), "AM1BCC: .*NAGLCharges, ToolkitAM1BCC"),
+        ("am1bcc", (), "AM1BCC: .*of the molecules"),
+        ("precomputed", ("ToolkitAM1BCC",), "PrecomputedCharge: .*ToolkitAM1BCC"),
+        ({}, ("ToolkitAM1BCC",), "the file has no charges, .*ToolkitAM1BCC"),
+        ({}, ("NAGLCharges",), "the file has no charges, .*NAGLCharges"),
+    ],
+)
+def test_charges_of_a_template_that_are_not_the_files_need_consent(charges, models, says):
+    template = ForceField("openff-2.0.0.offxml", NAGL) if "NAGLCharges" in models else copy.deepcopy(sage200())
+    if "ToolkitAM1BCC" not in models:
+        template.deregister_parameter_handler("ToolkitAM1BCC")
+    file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200(), charges))
+    with pytest.raises(ParameterMismatchError, match=says):
+        tm.read_timemachine(file, template=template)
+    name = "PrecomputedCharge" if charges == "precomputed" else "AM1BCC"
+    assert tm.read_timemachine(file, template=template, ignore=(name,)).to_string() == template.to_string()
+    assert tm.read_timemachine(file, template=template, ignore=name).to_string() == template.to_string()
+
+
+def test_precomputed_charges_are_the_molecules():
+    """SMIRNOFF has no section for them: with a template whose charges the molecules bring they agree."""
+    text = tm.to_timemachine(sage200(), "precomputed")
+    file = tm.ForceFieldFile.parse(text)
+    template = copy.deepcopy(sage200())
+    template.deregister_parameter_handler("ToolkitAM1BCC")
+    assert tm.read_timemachine(file, template=template).to_string() == template.to_string()
+    with pytest.raises(UnsupportedForceFieldError, match=r"ignore=\('PrecomputedCharge',\)"):
+        tm.read_timemachine(file)
+    new = tm.read_timemachine(file, ignore=("PrecomputedCharge",))
+    assert "ToolkitAM1BCC" not in new.registered_parameter_handlers
 
 
 def test_handles_go_into_timemachines_dataclass_by_name(monkeypatch):

@@ -15,6 +15,7 @@ import pytest
 from rdkit import Chem
 
 from openff_diffsystem.exceptions import (
+    ParameterMismatchError,
     UnassignedParameterError,
     UnsupportedForceFieldError,
 )
@@ -218,6 +219,105 @@ def test_smirks_with_another_number_of_tags_are_named(handler, smirks):
     columns = 3 if handler is tm.ImproperTorsionHandler else 2
     with pytest.raises(UnsupportedForceFieldError, match=re.escape(repr(smirks)) + " tags"):
         handler([smirks], np.ones((1, columns)), None).parameterize(rdkit("CCCC"))
+
+
+def test_what_one_kind_of_term_found_is_not_given_to_another():
+    """The same SMIRKS and molecule, asked for angles and then for bonds."""
+    smirks, mol = ["[#6:1]~[#6:2]~[#6:3]"], rdkit("CCC")
+    assert tm.HarmonicAngleHandler(smirks, np.ones((1, 2)), None).parameterize(mol)[1].tolist() == [[0, 1, 2]]
+    with pytest.raises(UnsupportedForceFieldError, match="tags 3 atoms, a term has 2"):
+        tm.HarmonicBondHandler(smirks, np.ones((1, 2)), None).parameterize(mol)
+
+
+THREE_ROWS = {
+    "bonds": lambda: tm.HarmonicBondHandler(["[*:1]~[*:2]", "[#6:1]~[*:2]", "[#6:1]-[#1:2]"], np.ones((3, 2)), None),
+    "angles": lambda: tm.HarmonicAngleHandler(
+        ["[*:1]~[*:2]~[*:3]", *["[#1:1]~[*:2]~[#1:3]"] * 2], np.ones((3, 2)), None
+    ),
+    "propers": lambda: tm.ProperTorsionHandler(
+        ["[*:1]~[*:2]~[*:3]~[*:4]", "[#1:1]~[*:2]~[*:3]~[#1:4]"], [np.ones((1, 3)), np.ones((2, 3))], None
+    ),
+    "impropers": lambda: tm.ImproperTorsionHandler(["[*:1]~[*X3:2](~[*:3])~[*:4]"] * 3, np.ones((3, 3)), None),
+    "Lennard-Jones": lambda: tm.LennardJonesHandler(["[*:1]", "[#6:1]", "[#1:1]"], np.ones((3, 2)), None),
+    "charges by SMIRKS": lambda: tm.SimpleChargeHandler(["[*:1]", "[#6:1]", "[#1:1]"], np.ones(3), None),
+    "increments": lambda: tm.AM1CCCHandler(["[#6:1]-[#1:2]", "[#6:1]-[#6:2]", "[#6:1]=[#8:2]"], np.ones(3), None),
+}
+
+
+@pytest.mark.parametrize("name", THREE_ROWS)
+def test_params_of_another_shape_are_refused(name):
+    """When called, traced or not, and when made: a traced gather would read a missing row from the last one."""
+    handle, mol = THREE_ROWS[name](), rdkit("CC=O")
+    mol.SetProp("AM1ELF10Cache", base64.b64encode(pickle.dumps([0.0] * 7)).decode())
+    rows, *columns = handle.params.shape
+    assert rows == 3
+    handle.parameterize(mol)
+    others = [np.ones((2, *columns)), np.ones((4, *columns)), np.ones((3, *columns, 1)), np.ones((3, 7)), np.ones(9)]
+    for params in others:
+        says = f"{type(handle).__name__}: .* shape {handle.params.shape}.* have {params.shape}"
+        says = says.replace("(", r"\(").replace(")", r"\)")
+        for apply in (handle.partial_parameterize, jax.jit(lambda p: handle.partial_parameterize(p, mol)[0])):
+            arguments = (params, mol) if apply == handle.partial_parameterize else (params,)
+            with pytest.raises(ParameterMismatchError, match=says):
+                apply(*arguments)
+        if name != "propers":
+            with pytest.raises(ParameterMismatchError, match=says):
+                type(handle)(handle.smirks, params, None)
+    for params in ([[1.0, 2.0], [1.0]], ["x"]):
+        with pytest.raises(ParameterMismatchError):
+            type(handle)(handle.smirks[: len(params)], params, None)
+
+
+def test_counts_and_terms_of_propers_have_to_fit():
+    handle, mol = THREE_ROWS["propers"](), rdkit("CC=O")
+    with pytest.raises(ParameterMismatchError, match="counts must have shape"):
+        tm.ProperTorsionHandler.static_parameterize(handle.params, handle.smirks, [3], mol)
+    with pytest.raises(ParameterMismatchError, match=r"a row \(k, phase, periodicity\) for each term"):
+        tm.ProperTorsionHandler.static_parameterize(handle.params, handle.smirks, [1, 1], mol)
+    with pytest.raises(ParameterMismatchError, match="ProperTorsionHandler"):
+        tm.ProperTorsionHandler(handle.smirks[:1], [[[1.0, 2.0]]], None)
+
+
+def test_sections_without_parameters_have_the_documented_shapes():
+    empty = copy.deepcopy(sage200())
+    for tag in ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW"):
+        empty[tag].parameters.clear()
+    handles, mol = tm.Handles.from_smirnoff(empty, "precomputed"), rdkit("CC=O")
+    for handle, columns, atoms in (
+        (handles.ha_handle, 3, 3),
+        (handles.pt_handle, 3, 4),
+        (handles.it_handle, 3, 4),
+    ):
+        assert handle.params.shape == (0, len(handle.columns))
+        for apply in (
+            handle.parameterize,
+            lambda m, h=handle: jax.jit(lambda p: h.partial_parameterize(p, m)[0])(h.params),
+        ):
+            params = apply(mol)
+            params = params[0] if isinstance(params, tuple) else params
+            assert params.shape == (0, columns)
+        assert handle.parameterize(mol)[1].shape == (0, atoms)
+        assert not handle.serialize()[handle.section()]["patterns"]
+    params, idxs = handles.hb_handle.parameterize(Chem.MolFromSmiles("[Na+]"))
+    assert params.shape == idxs.shape == (0, 2)
+    with pytest.raises(UnassignedParameterError, match="missing bonds"):
+        handles.hb_handle.parameterize(mol)
+    for handle in (
+        handles.lj_handle,
+        handles.lj_handle_intra,
+        tm.LennardJonesHandler([], np.zeros((0, 2)), None),
+        tm.SimpleChargeHandler([], [], None),
+    ):
+        with pytest.raises(UnassignedParameterError, match=f"{type(handle).__name__} has no SMIRKS"):
+            handle.parameterize(mol)
+
+
+def test_handlers_of_the_solvent_are_the_others_under_another_name():
+    solvent = [name for name in tm.__all__ if name.endswith("SolventHandler")]
+    assert len(solvent) == 5
+    for name in solvent:
+        cls, base = getattr(tm, name), getattr(tm, name.replace("Solvent", ""))
+        assert issubclass(cls, base) and cls.section() == f"{base.section()}Solvent"
 
 
 EVERY_HANDLE = {

@@ -119,6 +119,8 @@ def nonbonded(
 ) -> NonbondedArrays:
     """All pairs but the excluded, for ``Nonbonded(n_atoms, exclusion_idxs, scale_factors, beta, cutoff)``.
 
+    Without a section vdW or Electrostatics, its columns are zero.
+
     Parameters
     ----------
     system, theta
@@ -131,7 +133,8 @@ def nonbonded(
     Raises
     ------
     UnsupportedForceFieldError
-        If the system has virtual sites, or pairs with parameters of their own (``NonbondedExceptions``).
+        If the system has virtual sites, pairs with parameters of their own (``NonbondedExceptions``), or an epsilon
+        below zero, which has no square root. Traced numbers are not known: there the square root is NaN.
     """
     charges, lennard_jones = _particles(system, theta)
     idxs = np.concatenate([system.excluded_pairs, system.pairs_14]).astype(np.int32)
@@ -199,9 +202,23 @@ def _particles(system: Any, theta: Any) -> tuple[jax.Array, jax.Array]:
     if system.n_particles != system.n_atoms:
         raise UnsupportedForceFieldError("timemachine has no virtual sites, and this system has some")
     parameters = system.parameterize(theta)
-    epsilon, sigma = (parameters.column("vdW", name) for name in ("epsilon", "sigma"))
-    charges = parameters.column("Electrostatics", "charge") * CHARGE_SCALE
+    epsilon = sigma = charges = jnp.zeros(system.n_atoms, dtype=parameters.values.dtype)
+    if "vdW" in system.sections:
+        epsilon, sigma = (parameters.column("vdW", name) for name in ("epsilon", "sigma"))
+        _check_epsilon(epsilon)
+    if "Electrostatics" in system.sections:
+        charges = parameters.column("Electrostatics", "charge") * CHARGE_SCALE
     return charges, jnp.stack([0.5 * sigma, safe_sqrt(epsilon)], axis=1)
+
+
+def _check_epsilon(epsilon: jax.Array) -> None:
+    if isinstance(epsilon, jax.core.Tracer):
+        return
+    if (negative := np.flatnonzero(np.asarray(epsilon) < 0)).size:
+        raise UnsupportedForceFieldError(
+            f"vdW: epsilon of atom {negative[0]} is {epsilon[negative[0]]} kJ/mol: it is negative and has no square "
+            "root, which is what timemachine stores"
+        )
 
 
 def _kept_14(system: Any, theta: Any, scale14: Scale14) -> Any:
@@ -211,5 +228,10 @@ def _kept_14(system: Any, theta: Any, scale14: Scale14) -> Any:
     if scale14 != "smirnoff":
         raise UnsupportedInputError(f"scale14 must be 'timemachine' or 'smirnoff', not {scale14!r}")
     parameters = system.parameterize(theta)
-    kept = jnp.stack([parameters.setting(section, "scale14") for section in ("Electrostatics", "vdW")])
+    kept = jnp.stack(
+        [
+            parameters.setting(section, "scale14") if section in system.sections else jnp.ones(())
+            for section in ("Electrostatics", "vdW")
+        ]
+    )
     return kept if isinstance(kept, jax.core.Tracer) else np.asarray(kept)

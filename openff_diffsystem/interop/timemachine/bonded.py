@@ -23,21 +23,29 @@ _Terms = tuple[AffineMap, np.ndarray]
 """The map from ``params`` to the parameters of terms, and their atoms."""
 
 
-def _parameterize(
-    build: Callable[[bytes, tuple[int, ...]], _Terms], params: Any, mol: Any, *question: Hashable
-) -> tuple[Any, np.ndarray]:
-    """Parameters and atoms; terms are built once for a question, a molecule and a shape of ``params``."""
-    params = as_array(params)
-    key = molecule_key(mol)
-    linear, idxs = cached((*question, key, params.shape), lambda: build(key, params.shape))
-    return apply(linear, params), idxs.copy()
+class _BondedHandle(Handle):
+    @classmethod
+    def _parameterize(
+        cls,
+        build: Callable[[bytes, tuple[int, ...]], _Terms],
+        params: Any,
+        mol: Any,
+        smirks: Sequence[str],
+        *question: Hashable,
+    ) -> tuple[Any, np.ndarray]:
+        """Parameters and atoms; terms are built once for a question and a molecule."""
+        key = molecule_key(mol)
+        linear, idxs = cached((*question, tuple(smirks), key), lambda: build(key, params.shape))
+        return apply(linear, params), idxs.copy()
 
 
-class HarmonicBondHandler(Handle):
+class HarmonicBondHandler(_BondedHandle):
     """Bonds: rows ``(k, length)``, kJ/mol/nm^2 and nm; energy k/2 (r - length)^2."""
 
-    @staticmethod
-    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
+    columns = ("k", "length")
+
+    @classmethod
+    def static_parameterize(cls, params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
         """``(n_bonds, 2)`` parameters and ``(n_bonds, 2)`` atoms.
 
         Raises
@@ -51,24 +59,30 @@ class HarmonicBondHandler(Handle):
             _check_bonds(mol, idxs)
             return gather(rows, shape), idxs
 
-        return _parameterize(build, params, mol, "bonds", tuple(smirks))
+        params = as_array(params)
+        cls._check_shape(params.shape, len(smirks))
+        return cls._parameterize(build, params, mol, smirks, "bonds")
 
 
-class HarmonicAngleHandler(Handle):
+class HarmonicAngleHandler(_BondedHandle):
     """Angles: rows ``(k, angle)``, kJ/mol/rad^2 and rad; energy k/2 (theta - angle)^2."""
 
-    @staticmethod
-    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
+    columns = ("k", "angle")
+
+    @classmethod
+    def static_parameterize(cls, params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
         """``(n_angles, 3)`` parameters, the third a zero, timemachine's stabiliser; ``(n_angles, 3)`` atoms."""
 
         def build(key: bytes, shape: tuple[int, ...]) -> _Terms:
             idxs, rows = assign(mol, key, smirks, 3, forward_or_reversed)
             return gather(rows, shape, extra_columns=1), idxs
 
-        return _parameterize(build, params, mol, "angles", tuple(smirks))
+        params = as_array(params)
+        cls._check_shape(params.shape, len(smirks))
+        return cls._parameterize(build, params, mol, smirks, "angles")
 
 
-class ProperTorsionHandler(Handle):
+class ProperTorsionHandler(_BondedHandle):
     """Proper torsions: rows ``(k, phase, periodicity)``, kJ/mol, rad, and a number; energy k (1 + cos(n phi - phase)).
 
     Attributes
@@ -77,6 +91,8 @@ class ProperTorsionHandler(Handle):
         ``(n_smirks,)``, int32: rows of ``params`` of each pattern.
     """
 
+    columns = ("k", "phase", "periodicity")
+
     def __init__(self, smirks: Any, params: Any, props: Any) -> None:
         """Take one list of terms per pattern; a single term may stand for a list of one."""
         if len(smirks) != len(params):
@@ -84,10 +100,8 @@ class ProperTorsionHandler(Handle):
         self.smirks = list(smirks)
         params = [[terms] if len(terms) and np.ndim(terms[0]) == 0 else terms for terms in params]
         self.counts = np.array([len(terms) for terms in params], dtype=np.int32)
-        self.params = np.array([term for terms in params for term in terms], dtype=np.float64)
+        self.params = self._rows([term for terms in params for term in terms], int(self.counts.sum()))
         self.props = props
-        if self.params.size and self.params.shape[1:] != (3,):
-            raise ParameterMismatchError("ProperTorsionHandler: a term is (k, phase, periodicity)")
 
     def partial_parameterize(self, params: Any, mol: Any) -> tuple[Any, np.ndarray]:
         """Parameters of the terms of a molecule as a function of ``params``, which may be traced."""
@@ -101,10 +115,15 @@ class ProperTorsionHandler(Handle):
         start = int(self.counts[:which].sum())
         return self.params[start : start + self.counts[which]]
 
-    @staticmethod
-    def static_parameterize(params: Any, smirks: Sequence[str], counts: Any, mol: Any) -> tuple[Any, np.ndarray]:
+    @classmethod
+    def static_parameterize(cls, params: Any, smirks: Sequence[str], counts: Any, mol: Any) -> tuple[Any, np.ndarray]:
         """``(n_terms, 3)`` parameters and ``(n_terms, 4)`` atoms; the terms of a torsion follow each other."""
-        counts = np.asarray(counts)
+        params, counts = as_array(params), np.asarray(counts, dtype=np.int64)
+        if counts.shape != (len(smirks),):
+            raise ParameterMismatchError(
+                f"{cls.__name__}: counts must have shape {(len(smirks),)}, one per SMIRKS, they have {counts.shape}"
+            )
+        cls._check_shape(params.shape, int(counts.sum()), "term of the SMIRKS")
 
         def build(key: bytes, shape: tuple[int, ...]) -> _Terms:
             idxs, patterns = assign(mol, key, smirks, 4, forward_or_reversed)
@@ -113,7 +132,7 @@ class ProperTorsionHandler(Handle):
             flat = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
             return gather(flat, shape), np.repeat(idxs, counts[patterns], axis=0)
 
-        return _parameterize(build, params, mol, "propers", tuple(smirks), counts.tobytes())
+        return cls._parameterize(build, params, mol, smirks, "propers", counts.tobytes())
 
     def serialize(self) -> dict[str, dict[str, Any]]:
         """As of the other handles, with a list of terms per pattern."""
@@ -125,7 +144,7 @@ class ProperTorsionHandler(Handle):
         return {self.section(): body}
 
 
-class ImproperTorsionHandler(Handle):
+class ImproperTorsionHandler(_BondedHandle):
     """Improper torsions: rows ``(k/3, phase, periodicity)``; energy as of :class:`ProperTorsionHandler`.
 
     Three terms per centre, for the cyclic orders of its sorted neighbours, with the central atom second. OpenFF
@@ -133,13 +152,10 @@ class ImproperTorsionHandler(Handle):
     elsewhere.
     """
 
-    def __init__(self, smirks: Any, params: Any, props: Any) -> None:
-        super().__init__(smirks, params, props)
-        if self.params.size and self.params.shape[1:] != (3,):
-            raise ParameterMismatchError("ImproperTorsionHandler: a row is (k, phase, periodicity)")
+    columns = ("k/3", "phase", "periodicity")
 
-    @staticmethod
-    def static_parameterize(params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
+    @classmethod
+    def static_parameterize(cls, params: Any, smirks: Sequence[str], mol: Any) -> tuple[Any, np.ndarray]:
         """``(3 n_centres, 3)`` parameters and ``(3 n_centres, 4)`` atoms."""
 
         def build(key: bytes, shape: tuple[int, ...]) -> _Terms:
@@ -147,7 +163,9 @@ class ImproperTorsionHandler(Handle):
             orders = [(c[0], 1, c[1], c[2]) for c in (tuple((0, 2, 3)[i] for i in cycle) for cycle in _CYCLES)]
             return gather(np.repeat(rows, 3), shape), np.ascontiguousarray(idxs[:, orders].reshape(-1, 4))
 
-        return _parameterize(build, params, mol, "impropers", tuple(smirks))
+        params = as_array(params)
+        cls._check_shape(params.shape, len(smirks))
+        return cls._parameterize(build, params, mol, smirks, "impropers")
 
 
 def _check_bonds(mol: Any, idxs: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from openff_diffsystem.exceptions import ChargeAssignmentError, ParameterMismatchError, UnsupportedInputError
-from openff_diffsystem.interop.timemachine.charge_sources import ChargeSource, ToolkitCharges
+from openff_diffsystem.interop.timemachine.charge_sources import ChargeSource, ToolkitCharges, check_charges
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handle import Handle
 from openff_diffsystem.interop.timemachine.increments import directed_bonds, increment_map
@@ -96,6 +96,7 @@ class AM1CCCHandler(Handle):
         Atomic numbers that the increments cover.
     """
 
+    columns = ("increment",)
     source: ChargeSource = ToolkitCharges("am1-mulliken")
     property_name = "AM1ELF10Cache"
     supported_elements = frozenset({1, 6, 7, 8, 9, 14, 16, 17, 35, 53})
@@ -110,11 +111,15 @@ class AM1CCCHandler(Handle):
         """
         key = molecule_key(mol)
         self._check_elements(mol, key)
+        params = as_array(params)
+        self._check_shape(params.shape, len(self.smirks))
         return _with_increments(params, self.smirks, mol, key, self.source, self.property_name)
 
     @classmethod
     def static_parameterize(cls, params: Any, smirks: Sequence[str], mol: Any) -> Any:
         """The same for other SMIRKS and any element."""
+        params = as_array(params)
+        cls._check_shape(params.shape, len(smirks))
         return _with_increments(params, smirks, mol, molecule_key(mol), cls.source, cls.property_name)
 
     def validate_input(self, mol: Any) -> None:
@@ -166,15 +171,12 @@ def base_charges(mol: Any, source: ChargeSource, property_name: str) -> np.ndarr
     Raises
     ------
     ChargeAssignmentError
-        If the property holds no charges, or not one per atom.
+        If the property or the source has no charges, not one per atom, or one that is no finite number.
     """
     if mol.HasProp(property_name):
         return _decode(mol.GetProp(property_name), property_name, mol.GetNumAtoms()).copy()
     charges = np.asarray(source(mol), dtype=np.float64) * CHARGE_SCALE
-    if charges.shape != (mol.GetNumAtoms(),):
-        raise ChargeAssignmentError(
-            f"{source} gave charges of shape {charges.shape} for a molecule of {mol.GetNumAtoms()} atoms"
-        )
+    check_charges(charges, mol, source)
     mol.SetProp(property_name, base64.b64encode(pickle.dumps(charges.tolist())).decode("ascii"))
     return charges
 
@@ -188,9 +190,14 @@ def _read_property(text: str, property_name: str, n_atoms: int) -> np.ndarray:
         charges = np.array(_NumbersOnly(io.BytesIO(base64.b64decode(text, validate=True))).load(), dtype=np.float64)
     except Exception as error:
         raise ChargeAssignmentError(f"the molecule's property {property_name} holds no charges: {error}") from error
-    if charges.shape != (n_atoms,) or not np.isfinite(charges).all():
+    if charges.shape != (n_atoms,):
         raise ChargeAssignmentError(
-            f"the molecule's property {property_name} must hold {n_atoms} finite charges, it has shape {charges.shape}"
+            f"the molecule's property {property_name} must hold {n_atoms} charges, it has shape {charges.shape}"
+        )
+    if (bad := np.flatnonzero(~np.isfinite(charges))).size:
+        raise ChargeAssignmentError(
+            f"the molecule's property {property_name} has {charges[bad[0]]} for atom {bad[0]}; without the property, "
+            "charges are assigned anew"
         )
     return charges
 
@@ -226,7 +233,6 @@ def _own_charge(atom: Any) -> float:
 def _with_increments(
     params: Any, smirks: Sequence[str], mol: Any, key: bytes, source: ChargeSource, property_name: str
 ) -> Any:
-    params = as_array(params)
     base = base_charges(mol, source, property_name)
     matched = cached(("increments", key, tuple(smirks)), lambda: directed_bonds(mol, smirks))
     linear = cached(

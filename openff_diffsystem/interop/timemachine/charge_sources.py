@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.affine import AffineMap
-from openff_diffsystem.exceptions import ChargeAssignmentError, UnsupportedForceFieldError
+from openff_diffsystem.exceptions import (
+    ChargeAssignmentError,
+    ParameterMismatchError,
+    UnsupportedForceFieldError,
+)
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handle import Handle
 from openff_diffsystem.interop.timemachine.matching import as_array, cached, molecule_key
@@ -50,6 +55,26 @@ class ToolkitCharges:
         )
 
 
+def check_charges(charges: Any, mol: Any, source: Any) -> None:
+    """Raise an error that names the source, and the atom, unless there is one finite charge per atom.
+
+    Of traced charges the shape alone is known.
+    """
+    name = getattr(source, "__qualname__", None) or repr(source)
+    if charges.shape != (mol.GetNumAtoms(),):
+        raise ChargeAssignmentError(
+            f"{name} gave charges of shape {charges.shape} for a molecule of {mol.GetNumAtoms()} atoms"
+        )
+    if isinstance(charges, jax.core.Tracer):
+        return
+    if (bad := np.flatnonzero(~np.isfinite(charges))).size:
+        atom = mol.GetAtomWithIdx(int(bad[0]))
+        raise ChargeAssignmentError(
+            f"{name} gave {bad.size} charges that are no finite numbers, the first of them {charges[bad[0]]} for atom "
+            f"{atom.GetIdx()} ({atom.GetSymbol()})"
+        )
+
+
 class FunctionChargeHandler(Handle):
     """Charges from a function: a network, another program.
 
@@ -57,7 +82,8 @@ class FunctionChargeHandler(Handle):
     ----------
     function
         ``function(mol)``, or ``function(params, mol)`` where there are ``params``: charges, ``(n_atoms,)``, e.
-        Where jax can trace it, gradients reach ``params``. It pickles if the function does.
+        Where jax can trace it, gradients reach ``params``. It pickles if the function does. Charges that are no
+        finite numbers are an error where they are known, which they are not while jax traces.
     params
         Any pytree, for example the weights of a network; ``None`` for a function without.
     """
@@ -70,12 +96,15 @@ class FunctionChargeHandler(Handle):
         self._has_params = params is not None
 
     def partial_parameterize(self, params: Any, mol: Any) -> Any:
-        """``(n_atoms,)``, a jax array, times the square root of 138.935456."""
+        """``(n_atoms,)``, a jax array, times the square root of 138.935456.
+
+        Raises
+        ------
+        ChargeAssignmentError
+            If the function does not give one finite charge per atom.
+        """
         charges = jnp.asarray(self.function(params, mol) if self._has_params else self.function(mol))
-        if charges.shape != (mol.GetNumAtoms(),):
-            raise ChargeAssignmentError(
-                f"the charge function gave shape {charges.shape} for a molecule of {mol.GetNumAtoms()} atoms"
-            )
+        check_charges(charges, mol, self.function)
         return charges * CHARGE_SCALE
 
     def serialize(self) -> dict[str, dict[str, Any]]:
@@ -169,6 +198,10 @@ class ForceFieldChargeHandler(Handle):
         from openff_diffsystem.charges.models import registered_toolkits
 
         params = as_array(params)
+        if params.shape != (len(self.smirks),):
+            raise ParameterMismatchError(
+                f"ForceFieldChargeHandler: params must have shape {(len(self.smirks),)}, they have {params.shape}"
+            )
         linear = cached(
             ("force field charges", self.offxml, molecule_key(mol), registered_toolkits(), _model_version(self.offxml)),
             lambda: _force_field_map(self.offxml, mol),

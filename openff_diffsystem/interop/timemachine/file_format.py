@@ -9,11 +9,15 @@ from __future__ import annotations
 import ast
 import math
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from openff_diffsystem.exceptions import CorruptFileError
+import numpy as np
+
+from openff_diffsystem.exceptions import CorruptFileError, NonFiniteParameterError
 from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
 
 _NAMES = {"ProteinForcefield": PROTEIN_FF, "WaterForcefield": WATER_FF}
@@ -96,7 +100,14 @@ class ForceFieldFile:
         return cls({name: _section(name, body) for name, body in content.items()}, *names.values())
 
     def format(self) -> str:
-        """The text, one row a line; every number reads back bit for bit."""
+        """The text, one row a line; every number reads back bit for bit.
+
+        Raises
+        ------
+        NonFiniteParameterError
+            If a number is NaN or infinite; the message names the section and the SMIRKS.
+        """
+        check_finite(self.sections)
         lines = ["{"]
         for name, section in self.sections.items():
             lines.append(f" {name!r}: {{'patterns': [")
@@ -111,6 +122,23 @@ class ForceFieldFile:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a file."""
         Path(path).write_text(self.format(), encoding="utf-8")
+
+
+def check_finite(sections: Mapping[str, Section]) -> None:
+    """Raise a :class:`NonFiniteParameterError` unless all numbers are finite: a file may hold no others."""
+    for name, section in sections.items():
+        for pattern, params in zip(section.smirks, section.params, strict=True):
+            for number in _numbers(params):
+                if not math.isfinite(number):
+                    raise NonFiniteParameterError(f"{name}, {pattern}: {float(number)} is not a finite number")
+
+
+def _numbers(params: Any) -> Iterator[Any]:
+    if isinstance(params, (list, tuple)):
+        for one in params:
+            yield from _numbers(one)
+    elif isinstance(params, Real):
+        yield params
 
 
 def _dictionary(text: str) -> dict[str, Any]:
@@ -182,4 +210,13 @@ def _check_numbers(values: Any, where: str) -> None:
 
 
 def _row(smirks: str, params: Any) -> tuple:
+    params = _literal(params)
     return (smirks, *params) if isinstance(params, tuple) else (smirks, params)
+
+
+def _literal(params: Any) -> Any:
+    """Python's numbers in the place of NumPy's, whose ``repr`` is no literal."""
+    if isinstance(params, (list, tuple)):
+        literals = [_literal(one) for one in params]
+        return tuple(literals) if isinstance(params, tuple) else literals
+    return params.item() if isinstance(params, np.generic) else params

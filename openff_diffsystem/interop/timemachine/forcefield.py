@@ -61,6 +61,8 @@ class Handles:
         ------
         UnsupportedForceFieldError
             If timemachine cannot represent the force field.
+        UnsupportedInputError
+            If ``charges`` are none of these.
         """
         sections = smirnoff_sections(force_field)
         if "LennardJones" in sections:
@@ -218,8 +220,16 @@ def _check_solvent(name: str, section: Section, file: ForceFieldFile) -> None:
         )
 
 
+def _is_handle(thing: Any) -> bool:
+    return hasattr(thing, "partial_parameterize") and not isinstance(thing, type)
+
+
 def _charge_handles(force_field: Any, charges: Charges) -> tuple[Any, Any]:
     if isinstance(charges, tuple):
+        if len(charges) != 2 or not all(_is_handle(one) for one in charges):
+            raise UnsupportedInputError(
+                f"a pair of charges is two handles, for the environment and within the ligand, not {charges!r}"
+            )
         return charges
     if charges == "smirnoff":
         return ForceFieldChargeHandler(force_field), ForceFieldChargeHandler(force_field)

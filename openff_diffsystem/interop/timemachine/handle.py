@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,25 +17,53 @@ class Handle:
 
     Attributes
     ----------
+    columns
+        What the numbers of a row are; where it is one, ``params`` is ``(n_rows,)``, else ``(n_rows, n_columns)``.
     smirks
         One pattern per row of ``params``.
     params
         float64, a NumPy array that may be changed in place; the next call reads it.
     props
         Anything that Python writes as a literal, or ``None``.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If ``params`` have another shape, when made and when called.
     """
 
+    columns: ClassVar[tuple[str, ...]] = ()
     smirks: list[str]
     params: Any
     props: Any
 
     def __init__(self, smirks: Any, params: Any, props: Any) -> None:
         self.smirks = list(smirks)
-        self.params = np.array(params, dtype=np.float64)
+        self.params = self._rows(params, len(self.smirks))
         self.props = props
-        if len(self.smirks) != len(self.params):
+
+    @classmethod
+    def _rows(cls, params: Any, n_rows: int) -> np.ndarray:
+        """A copy of ``params``, float64; an empty list becomes an array without rows."""
+        try:
+            rows = np.array(params, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ParameterMismatchError(f"{cls.__name__}: params are no array of numbers ({error})") from error
+        rows = rows.reshape(cls._shape(0)) if rows.shape == (0,) else rows
+        cls._check_shape(rows.shape, n_rows)
+        return rows
+
+    @classmethod
+    def _shape(cls, n_rows: int) -> tuple[int, ...]:
+        return (n_rows,) if len(cls.columns) == 1 else (n_rows, len(cls.columns))
+
+    @classmethod
+    def _check_shape(cls, shape: Sequence[int], n_rows: int, each: str = "SMIRKS") -> None:
+        """Shapes are known when traced too, where a row too few would be read from the last one."""
+        if tuple(shape) != cls._shape(n_rows):
             raise ParameterMismatchError(
-                f"{type(self).__name__}: {len(self.smirks)} SMIRKS for {len(self.params)} rows of params"
+                f"{cls.__name__}: params must have shape {cls._shape(n_rows)}, a row ({', '.join(cls.columns)}) for "
+                f"each {each}, they have {tuple(shape)}"
             )
 
     def parameterize(self, mol: Any) -> Any:

@@ -70,7 +70,7 @@ def assign(
         idxs = np.array(list(assigned), dtype=np.int32).reshape(-1, n_atoms)
         return Assigned(idxs, np.array(list(assigned.values()), dtype=np.int64))
 
-    return cached(("assigned", key, tuple(smirks), canonical), search)
+    return cached(("assigned", key, tuple(smirks), n_atoms, canonical), search)
 
 
 def _prepared(mol: Any, key: bytes) -> Any:

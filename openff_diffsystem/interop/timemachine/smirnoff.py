@@ -11,7 +11,7 @@ from typing import Any
 from openff_diffsystem.charges.sections import CHARGE_SECTIONS
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE, PROTEIN_FF, WATER_FF
-from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section, base_name
+from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section, base_name, check_finite
 from openff_diffsystem.interop.timemachine.sections import CODECS, Codec
 from openff_diffsystem.layout import handlers_of
 
@@ -19,6 +19,11 @@ _LEFT_BEHIND = ("Constraints", "Electrostatics")
 """Sections that timemachine has no place for and that its own topologies decide: see docs/timemachine.md."""
 
 _INCREMENTS = ("AM1CCC", "AM1BCCCCC")
+
+_CHARGES = ("AM1BCC", "PrecomputedCharge", "SimpleCharge", *_INCREMENTS)
+
+_MODELS = tuple(tag for tag in CHARGE_SECTIONS if tag != "LibraryCharges")
+"""Charge sections that cover whole molecules of any kind, in SMIRNOFF's order of precedence."""
 
 
 def smirnoff_sections(force_field: Any) -> dict[str, Section]:
@@ -111,9 +116,12 @@ def read_timemachine(
     template
         The ``ForceField`` that the file descends from. The result is a copy of it with the numbers of the file: numbers
         that did not change stay as they are, with their unit and text, changed ones are written in the unit they had.
-        Without a template, a new force field holds the sections of the file in MD units, and SMIRNOFF's defaults.
+        Library charges, which timemachine's files with AM1-BCC do not hold, stay as well. Without a template, a new
+        force field holds the sections of the file in MD units, and SMIRNOFF's defaults.
     ignore
-        Sections of the file to leave behind, for example ``("AM1CCC",)``, which SMIRNOFF cannot represent.
+        Sections, by timemachine's names, to leave behind: those of the file, for example ``("AM1CCC",)``, which
+        SMIRNOFF cannot represent, and those that a template has and the file lacks, which then stay as they are.
+        Charges that stay although the file has others, or none, need the name of their section too: ``("AM1BCC",)``.
     load_plugins
         Give our handlers, not the stock ones, where there is no template.
 
@@ -122,19 +130,32 @@ def read_timemachine(
     CorruptFileError
         If it is not such a file.
     ParameterMismatchError
-        If the template has other SMIRKS.
+        If the template has other SMIRKS, a section that the file lacks, or charges that are not the file's.
+    NonFiniteParameterError
+        If a number is NaN or infinite.
     UnsupportedForceFieldError
         If SMIRNOFF has no counterpart of a section.
     """
+    ignore = {ignore} if isinstance(ignore, str) else set(ignore)
     file = path if isinstance(path, ForceFieldFile) else ForceFieldFile.read(path)
-    sections = {name: section for name, section in file.sections.items() if name not in set(ignore)}
-    _check_sections(sections, ignore)
+    sections = {name: section for name, section in file.sections.items() if name not in ignore}
+    _check_sections(sections)
+    check_finite(sections)
     if template is not None:
-        return _into_template(sections, template)
+        return _into_template(sections, template, ignore)
+    if precomputed := _of_kind(sections, "PrecomputedCharge"):
+        raise UnsupportedForceFieldError(
+            "PrecomputedCharge: SMIRNOFF has no section for charges that molecules bring; pass "
+            f"ignore={precomputed!r}, and the molecules as charge_from_molecules wherever the force field is used"
+        )
     return _new_force_field(sections, load_plugins)
 
 
-def _check_sections(sections: dict[str, Section], ignore: Iterable[str]) -> None:
+def _of_kind(sections: Iterable[str], kind: str) -> tuple[str, ...]:
+    return tuple(name for name in sections if base_name(name) == kind)
+
+
+def _check_sections(sections: dict[str, Section]) -> None:
     codecs = {codec.name for codec in CODECS}
     for name, section in sections.items():
         kind = base_name(name)
@@ -153,17 +174,37 @@ def _check_sections(sections: dict[str, Section], ignore: Iterable[str]) -> None
                 )
 
 
-def _into_template(sections: dict[str, Section], template: Any) -> Any:
+def _into_template(sections: dict[str, Section], template: Any, ignore: set[str]) -> Any:
     result = copy.deepcopy(template)
     handlers = {handler.TAGNAME: handler for handler in handlers_of(result)}
     if "SimpleCharge" in sections:
         raise UnsupportedForceFieldError("SimpleCharge: the template's charges are kept; pass it in ignore to agree")
+    _check_charges(sections, [tag for tag in _MODELS if tag in handlers], ignore)
     for codec in CODECS:
         if codec.name in sections:
             if codec.tag not in handlers:
                 raise ParameterMismatchError(f"the file has {codec.name}, the template has no {codec.tag}")
             _write_section(codec, handlers[codec.tag], sections[codec.name])
+        elif codec.tag in handlers and handlers[codec.tag].parameters and codec.name not in ignore:
+            raise ParameterMismatchError(
+                f"the file has no {codec.name}; pass ignore=({codec.name!r}, ...) to keep the template's {codec.tag}"
+            )
     return result
+
+
+def _check_charges(sections: dict[str, Section], models: list[str], ignore: set[str]) -> None:
+    """The template's models of charges, ``models``, have to be the file's, unless these are ignored."""
+    stays = f"the template's charges ({', '.join(models) or 'of the molecules'}) would stay"
+    if precomputed := _of_kind(sections, "PrecomputedCharge"):
+        if models:
+            raise ParameterMismatchError(
+                f"PrecomputedCharge: molecules bring their charges, and {stays}; pass ignore={precomputed!r} to agree"
+            )
+    elif am1bcc := _of_kind(sections, "AM1BCC"):
+        if models != ["ToolkitAM1BCC"]:
+            raise ParameterMismatchError(f"AM1BCC: {stays}; pass ignore={am1bcc!r} to agree")
+    elif models and not any(_of_kind(ignore, kind) for kind in _CHARGES):
+        raise ParameterMismatchError(f"the file has no charges, and {stays}; pass ignore=('AM1BCC',) to agree")
 
 
 def _write_section(codec: Codec, handler: Any, section: Section) -> None:
