@@ -16,7 +16,7 @@ import numpy as np
 
 from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
-from openff_diffsystem.potentials.ewald_series import erf_over_r_series, screened_dispersion_series
+from openff_diffsystem.potentials.ewald_series import scaled_erfc_series, screened_dispersion_series
 from openff_diffsystem.potentials.pairs import CLOSEST
 from openff_diffsystem.potentials.summation import inner
 from openff_diffsystem.potentials.symmetric import energy_of
@@ -106,15 +106,13 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
         coulomb = inverse + k * r2 - 3.0 * epsilon / (2.0 * epsilon + 1.0) / scheme.cutoff
         slope = -0.5 * inverse * inverse2 + k
     else:
-        # as the precision of r2 has it: what a constant loses by rounding is the same for all pairs and adds up
-        scale = float(np.asarray(2.0 / cutoff2, r2.dtype))
-        series = erf_over_r_series(scheme.alpha, math.sqrt(2.0 / scale), _tolerance(r2.dtype))
-        x = r2 * scale - 1.0
-        long_range, long_range_slope = _polynomial(x, series)
-        coulomb = inverse - long_range
-        if r2.dtype == jnp.float32:
-            coulomb -= _polynomial(x, tuple(c - float(np.float32(c)) for c in series[:4]))[0]
-        slope = -0.5 * inverse * inverse2 - long_range_slope * scale
+        # as a product: the difference of 1/r and erf(x)/r would keep their rounding, larger than what is left of them
+        reach = scheme.alpha * scheme.cutoff
+        x = scheme.alpha * (r2 * inverse)
+        screened, _ = _polynomial(x * (2.0 / reach) - 1.0, scaled_erfc_series(reach, 0.1 * _tolerance(r2.dtype)))
+        damping = jnp.exp(-x * x)
+        coulomb = inverse * screened * damping
+        slope = -0.5 * inverse2 * (coulomb + 2.0 * scheme.alpha / math.sqrt(math.pi) * damping)
     # powers of sigma are never divided by it: it may be zero
     x = sigma * inverse
     x5 = jnp.where(inside, (x * x) ** 2 * x, 0.0)
