@@ -326,18 +326,7 @@ def _virtual_sites(collection: Any, sites: list[Any], sources: Sources) -> Terms
 def assemble_interchange(interchange: Any, force_field: Any = None) -> tuple[ParameterLayout, np.ndarray, Assembled]:
     """Layout and values of the force-field parameters, and the assembled system, of a ready Interchange.
 
-    Parameters
-    ----------
-    force_field
-        The ``ForceField`` it was made with. With it, the parameters are all of that force field, and those that
-        the Interchange uses are found in it by SMIRKS.
-
-    Raises
-    ------
-    UnsupportedForceFieldError
-        If the Interchange holds something that cannot be represented.
-    ParameterMismatchError
-        If the force field lacks a parameter that the Interchange uses.
+    Arguments and errors are those of :func:`openff_diffsystem.construction.from_interchange`.
     """
     if force_field is None:
         sources = Sources()

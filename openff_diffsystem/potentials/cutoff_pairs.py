@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from openff_diffsystem.cutoffs import CutoffScheme
-from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
+from openff_diffsystem.neighbors import BLOCK, NeighborList
 from openff_diffsystem.potentials.ewald_series import scaled_erfc_series, screened_dispersion_series
 from openff_diffsystem.potentials.pairs import CLOSEST
+from openff_diffsystem.potentials.rows import Rows, interacting
 from openff_diffsystem.potentials.summation import inner
 from openff_diffsystem.potentials.symmetric import energy_of
 from openff_diffsystem.units import COULOMB
@@ -175,42 +175,28 @@ def pair_energy(particles: Particles, neighbors: NeighborList) -> jax.Array:
 
     Differentiable in all of ``particles``, in every mode and to any order.
     """
-    arrays = (neighbors.blocks, neighbors.row_block, neighbors.row_image, neighbors.neighbors, neighbors.lanes)
-    return energy_of(partial(_sweep, neighbors.scheme))(particles, *arrays)
+    return energy_of(partial(_sweep, neighbors.scheme))(particles, Rows.of(neighbors))
 
 
-def _sweep(
-    scheme: CutoffScheme,
-    variables: tuple,
-    blocks: jax.Array,
-    row_block: jax.Array,
-    row_image: jax.Array,
-    neighbors: jax.Array,
-    lanes: jax.Array,
-) -> tuple[jax.Array, Particles]:
+def _sweep(scheme: CutoffScheme, variables: tuple, rows: Rows) -> tuple[jax.Array, Particles]:
     """Energy and gradient from one pass over all rows."""
     particles = Particles(*variables)
-    n, dtype = len(particles.charges), particles.positions.dtype
+    dtype = particles.positions.dtype
     width = 6 if scheme.dispersion_mesh is None else 7
     # the last row fills up incomplete blocks and rows; its lanes are off
     table = jnp.concatenate([jnp.column_stack(particles[:5]), jnp.zeros((1, 7), dtype)])[:, :width]
-    in_blocks = jnp.concatenate([table[blocks].swapaxes(1, 2), jnp.zeros((1, width, BLOCK), dtype)])
-    bits = np.uint8(1) << np.arange(BLOCK, dtype=np.uint8)
+    in_blocks = jnp.concatenate([table[rows.blocks].swapaxes(1, 2), jnp.zeros((1, width, BLOCK), dtype)])
 
-    def chunk(carry: tuple, rows: tuple) -> tuple[tuple, None]:
+    def chunk(carry: tuple, some: tuple) -> tuple[tuple, None]:
         sums, virial = carry
-        block, image, neighbor, lane = rows
+        block, image, neighbor, lane = some
         image = image.astype(dtype)
-        listed = (lane[:, :, None] & bits) != 0
-        one = _rows(scheme, in_blocks[block], table[neighbor], image @ particles.box_vectors, listed)
+        one = _rows(scheme, in_blocks[block], table[neighbor], image @ particles.box_vectors, interacting(lane))
         virial += jnp.einsum("rk,rl->kl", image, jnp.sum(one[:, :3], axis=2))
         return (sums.at[block].add(one), virial), None
 
-    start = (jnp.zeros((len(blocks) + 1, width, BLOCK), dtype), jnp.zeros((3, 3), dtype))
-    split = tuple(a.reshape(-1, CHUNK, *a.shape[1:]) for a in (row_block, row_image, neighbors, lanes))
-    (sums, virial), _ = jax.lax.scan(chunk, start, split)
-    place = jnp.zeros(n + 1, jnp.int32).at[blocks.ravel()].set(jnp.arange(blocks.size, dtype=jnp.int32))[:n]
-    gradient = sums[:-1].swapaxes(1, 2).reshape(-1, width)[place]
+    (sums, virial), _ = jax.lax.scan(chunk, (jnp.zeros_like(in_blocks), jnp.zeros((3, 3), dtype)), rows.chunks())
+    gradient = rows.per_particle(sums[:-1].swapaxes(1, 2), len(particles.charges))
     # a pair is met twice; so is its share of the energy
     energy = 0.5 * (inner(particles.charges, gradient[:, 3]) + inner(particles.root_epsilons, gradient[:, 4]))
     dispersion = jnp.zeros_like(particles.dispersion)

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.forms import PairForm, checked_energies
-from openff_diffsystem.neighbors import BLOCK, CHUNK, NeighborList
+from openff_diffsystem.neighbors import BLOCK, NeighborList
 from openff_diffsystem.potentials.cutoff_pairs import switching
 from openff_diffsystem.potentials.pairs import CLOSEST
+from openff_diffsystem.potentials.rows import Rows, interacting
 from openff_diffsystem.potentials.symmetric import energy_of
 
 
@@ -54,8 +54,7 @@ def form_energy(form: PairForm, names: tuple[str, ...], particles: FormParticles
     names
         Of the settings.
     """
-    arrays = (neighbors.blocks, neighbors.row_block, neighbors.row_image, neighbors.neighbors, neighbors.lanes)
-    return energy_of(partial(_sweep, form, names, neighbors.scheme))(particles, *arrays)
+    return energy_of(partial(_sweep, form, names, neighbors.scheme))(particles, Rows.of(neighbors))
 
 
 def pair_energies(
@@ -71,29 +70,20 @@ def pair_energies(
 
 
 def _sweep(
-    form: PairForm,
-    names: tuple[str, ...],
-    scheme: CutoffScheme,
-    variables: tuple,
-    blocks: jax.Array,
-    row_block: jax.Array,
-    row_image: jax.Array,
-    neighbors: jax.Array,
-    lanes: jax.Array,
+    form: PairForm, names: tuple[str, ...], scheme: CutoffScheme, variables: tuple, rows: Rows
 ) -> tuple[jax.Array, FormParticles]:
     """Energy and gradient from one pass over all rows."""
     particles = FormParticles(*variables)
-    n, dtype = len(particles.positions), particles.positions.dtype
+    dtype = particles.positions.dtype
     table = jnp.concatenate([particles.positions, particles.columns], axis=1)
     # incomplete blocks and rows are filled up with a real particle: its parameters are some that the form allows
     table = jnp.concatenate([table, table[:1]])
-    in_blocks = jnp.concatenate([table[blocks], jnp.broadcast_to(table[:1], (1, BLOCK, table.shape[1]))])
-    bits = np.uint8(1) << np.arange(BLOCK, dtype=np.uint8)
+    in_blocks = jnp.concatenate([table[rows.blocks], jnp.broadcast_to(table[:1], (1, BLOCK, table.shape[1]))])
 
-    def chunk(sums: jax.Array, rows: tuple) -> tuple[jax.Array, tuple]:
-        block, image, neighbor, lane = rows
+    def chunk(sums: jax.Array, some: tuple) -> tuple[jax.Array, tuple]:
+        block, image, neighbor, lane = some
         image = image.astype(dtype)
-        listed = (lane[:, :, None] & bits) != 0
+        listed = interacting(lane)
         energies, pull = jax.vjp(
             lambda mine, settings: _row_energies(
                 form, names, scheme, mine, table[neighbor], image @ particles.box_vectors, settings, listed
@@ -105,10 +95,8 @@ def _sweep(
         virial = jnp.einsum("rk,rl->kl", image, jnp.sum(mine[:, :, :3], axis=1))
         return sums.at[block].add(mine), (energies, settings, virial)
 
-    split = tuple(a.reshape(-1, CHUNK, *a.shape[1:]) for a in (row_block, row_image, neighbors, lanes))
-    sums, (energies, settings, virials) = jax.lax.scan(chunk, jnp.zeros_like(in_blocks), split)
-    place = jnp.zeros(n + 1, jnp.int32).at[blocks.ravel()].set(jnp.arange(blocks.size, dtype=jnp.int32))[:n]
-    gradient = sums[:-1].reshape(-1, table.shape[1])[place]
+    sums, (energies, settings, virials) = jax.lax.scan(chunk, jnp.zeros_like(in_blocks), rows.chunks())
+    gradient = rows.per_particle(sums[:-1], len(particles.positions))
     # a pair is met twice: half of the energies, and of what does not belong to a particle
     return 0.5 * jnp.sum(energies), FormParticles(
         gradient[:, :3], gradient[:, 3:], 0.5 * jnp.sum(settings, axis=0), -0.5 * jnp.sum(virials, axis=0)
