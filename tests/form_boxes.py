@@ -18,6 +18,7 @@ from openff.toolkit.typing.engines.smirnoff.parameters import (
 from openff_diffsystem import DiffSystem
 from tests.boxes import TRICLINIC, centered, solvate
 from tests.molecules import with_charges
+from tests.openmm_reference import context_of
 from tests.test_forms import custom_forms
 
 CHARGES = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
@@ -181,10 +182,7 @@ class Case:
             close.addBond(a, b, [*columns[a], *columns[b]])
         for force in (pairs, close, coulomb):
             engine.addForce(force)
-        platform = openmm.Platform.getPlatformByName("Reference")
-        context = openmm.Context(engine, openmm.VerletIntegrator(0.001), platform)
-        context.setPositions(self.particles)
-        return context
+        return context_of(engine, self.particles)
 
 
 HANDLERS = [
@@ -201,14 +199,6 @@ CASES = {
 }
 
 case = lru_cache(lambda name: Case(**CASES[name]))
-
-
-def energy_of(context: openmm.Context) -> float:
-    return context.getState(getEnergy=True).getPotentialEnergy()._value
-
-
-def forces_of(context: openmm.Context) -> np.ndarray:
-    return context.getState(getForces=True).getForces(asNumpy=True)._value
 
 
 def number(one: Case, label: str) -> int:

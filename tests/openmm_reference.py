@@ -1,4 +1,4 @@
-"""Energies and forces from OpenMM's Reference platform, for systems that stock openff-interchange exports."""
+"""Energies and forces from OpenMM's Reference platform."""
 
 from __future__ import annotations
 
@@ -13,6 +13,39 @@ ENERGY_TOLERANCE = {"rel": 1e-7, "abs": 1e-6}
 """kJ/mol. Both sides are in double precision; what is left is the order of summation and rounding of constants."""
 
 
+def context_of(system: openmm.System, positions: np.ndarray | None = None) -> openmm.Context:
+    """A context on the Reference platform; see :func:`place`."""
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    if positions is not None:
+        place(context, positions)
+    return context
+
+
+def place(context: openmm.Context, positions: np.ndarray) -> None:
+    """Set positions, ``(n, 3)``, nm, of the first n particles; the others have to be virtual sites, which follow."""
+    padded = np.zeros((context.getSystem().getNumParticles(), 3))
+    padded[: len(positions)] = positions
+    context.setPositions(padded)
+    context.computeVirtualSites()
+
+
+def energy_of(context: openmm.Context) -> float:
+    """kJ/mol."""
+    return context.getState(getEnergy=True).getPotentialEnergy()._value
+
+
+def forces_of(context: openmm.Context) -> np.ndarray:
+    """On all particles, ``(n_particles, 3)``, kJ/mol/nm."""
+    return np.asarray(context.getState(getForces=True).getForces(asNumpy=True)._value)
+
+
+def evaluate(system: openmm.System, positions: np.ndarray) -> tuple[float, np.ndarray]:
+    """Energy and forces of a System; positions as for :func:`place`."""
+    context = context_of(system, positions)
+    return energy_of(context), forces_of(context)
+
+
 class Reference:
     """An OpenMM system evaluated on the Reference platform, in total and by section.
 
@@ -23,7 +56,7 @@ class Reference:
     """
 
     def __init__(self, system: openmm.System) -> None:
-        self._contexts = {"total": _context(system)}
+        self._contexts = {"total": context_of(system)}
         self.system = system
 
     def energy(self, positions: np.ndarray, box_vectors: np.ndarray | None = None) -> float:
@@ -33,12 +66,11 @@ class Reference:
         """
         if box_vectors is not None:
             self._contexts["total"].setPeriodicBoxVectors(*box_vectors)
-        return self._state("total", positions).getPotentialEnergy()._value
+        return energy_of(self._at("total", positions))
 
     def forces(self, positions: np.ndarray) -> np.ndarray:
         """Forces on the atoms, ``(n_atoms, 3)``, kJ/mol/nm; those of virtual sites are redistributed."""
-        forces = self._state("total", positions).getForces(asNumpy=True)._value
-        return np.asarray(forces)[: len(positions)]
+        return forces_of(self._at("total", positions))[: len(positions)]
 
     def sections(self, positions: np.ndarray) -> dict[str, float]:
         """Energies by section, kJ/mol; proper and improper torsions together as ``Torsions``."""
@@ -65,21 +97,12 @@ class Reference:
             for force in system.getForces():
                 if without:
                     _remove(force, without)
-            self._contexts[name] = _context(system)
-        return self._state(name, positions).getPotentialEnergy()._value
+            self._contexts[name] = context_of(system)
+        return energy_of(self._at(name, positions))
 
-    def _state(self, name: str, positions: np.ndarray) -> openmm.State:
-        context = self._contexts[name]
-        padded = np.zeros((self.system.getNumParticles(), 3))
-        padded[: len(positions)] = positions
-        context.setPositions(padded)
-        context.computeVirtualSites()
-        return context.getState(getEnergy=True, getForces=True)
-
-
-def _context(system: openmm.System) -> openmm.Context:
-    platform = openmm.Platform.getPlatformByName("Reference")
-    return openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    def _at(self, name: str, positions: np.ndarray) -> openmm.Context:
+        place(self._contexts[name], positions)
+        return self._contexts[name]
 
 
 def _is_nonbonded(force: openmm.Force) -> bool:

@@ -16,17 +16,11 @@ from openff.toolkit import Molecule
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import UnsupportedForceError
+from tests.openmm_reference import evaluate
 
 ENERGY = {"rel": 1e-7, "abs": 1e-6}
 """kJ/mol. Double precision on both sides; of a box, parts of 1e5 kJ/mol cancel, and OpenMM integrates the long-range
 correction of a CustomNonbondedForce numerically."""
-
-
-def reference(system, positions):
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(positions)
-    state = context.getState(getEnergy=True, getForces=True)
-    return state.getPotentialEnergy()._value, np.asarray(state.getForces(asNumpy=True)._value)
 
 
 @cache
@@ -78,7 +72,7 @@ def case(name):
 def test_energy_and_forces(name):
     system, positions, ours = case(name)
     neighbors = None if ours.box_vectors is None else ours.neighbor_list(positions)
-    wanted, forces = reference(system, positions)
+    wanted, forces = evaluate(system, positions)
     theta = ours.force_field_parameters
     energy, (slope, slopes) = jax.value_and_grad(ours.to_jax_potential(), argnums=(0, 1))(
         positions, theta, None, neighbors
@@ -102,7 +96,7 @@ def _against_differences(ours, positions, theta, slopes):
         if section in ("CMAPTorsions", "CustomTorsions", "LennardJones14") or attribute == "sigma":
             i = max(members, key=lambda j: abs(slopes[j]))
             step = 1e-5 * max(0.1, abs(float(theta.vector[i])))
-            low, high = (reference(ours.to_openmm(theta.vector.at[i].add(s * step)), positions)[0] for s in (-1, 1))
+            low, high = (evaluate(ours.to_openmm(theta.vector.at[i].add(s * step)), positions)[0] for s in (-1, 1))
             # central differences: rounding of energies of 1e3 kJ/mol over the step, and the third derivative
             assert slopes[i] == pytest.approx((high - low) / (2 * step), rel=1e-5, abs=1e-5), theta.labels[i]
 
@@ -110,8 +104,8 @@ def _against_differences(ours, positions, theta, slopes):
 @pytest.mark.parametrize("name", CASES)
 def test_back_to_openmm(name):
     system, positions, ours = case(name)
-    energy, forces = reference(ours.to_openmm(), positions)
-    wanted, wanted_forces = reference(system, positions)
+    energy, forces = evaluate(ours.to_openmm(), positions)
+    wanted, wanted_forces = evaluate(system, positions)
     assert energy == pytest.approx(wanted, **ENERGY)
     np.testing.assert_allclose(forces, wanted_forces, rtol=1e-9, atol=1e-12 * np.abs(wanted_forces).max())
 
@@ -242,12 +236,12 @@ def test_charmm_files(tmp_path):
     ours = DiffSystem.from_openmm(system, topology)
     one = np.array([[0.0, 0.0, 0.0], [0.0, 0.12, 0.01], [0.11, -0.06, 0.0], [-0.09, -0.05, 0.0]])
     positions = np.concatenate([one, [0.1, 0.2, 0.35] - one])
-    wanted, forces = reference(system, positions)
+    wanted, forces = evaluate(system, positions)
     energy, slope = jax.value_and_grad(ours.to_jax_potential())(positions, ours.force_field_parameters)
     assert float(energy) == pytest.approx(wanted, **ENERGY)
     np.testing.assert_allclose(-slope, forces, rtol=1e-9, atol=1e-12 * np.abs(forces).max())
     assert "CustomTorsions" in ours.sections and len(ours.indices("Bonds")) == 10  # with Urey-Bradley terms
-    assert reference(ours.to_openmm(), positions)[0] == pytest.approx(wanted, **ENERGY)
+    assert evaluate(ours.to_openmm(), positions)[0] == pytest.approx(wanted, **ENERGY)
 
 
 def test_charmm_files_with_pairs_of_their_own(tmp_path):
@@ -275,7 +269,7 @@ def test_gaff(tmp_path):
     positions = openmm.app.AmberInpcrdFile(str(tmp_path / "m.inpcrd")).getPositions(asNumpy=True)._value
     system = prmtop.createSystem()
     ours = DiffSystem.from_openmm(system, prmtop.topology, positions=positions, tie_equal=True)
-    wanted, forces = reference(system, positions)
+    wanted, forces = evaluate(system, positions)
     energy, slope = jax.value_and_grad(ours.to_jax_potential())(positions, ours.force_field_parameters)
     assert float(energy) == pytest.approx(wanted, **ENERGY)
     np.testing.assert_allclose(-slope, forces, rtol=1e-8, atol=1e-10 * np.abs(forces).max())

@@ -10,6 +10,8 @@ import pytest
 
 from openff_diffsystem.exceptions import ExpressionError
 from openff_diffsystem.expressions import Expression
+from tests.openmm_reference import evaluate
+from tests.openmm_systems import system_of
 
 R, A, B = 0.7, 1.3, -0.4
 
@@ -50,14 +52,8 @@ def by_openmm(text):
     force.addPerBondParameter("a")
     force.addPerBondParameter("b")
     force.addBond(0, 1, [A, B])
-    system = openmm.System()
-    system.addParticle(1.0)
-    system.addParticle(1.0)
-    system.addForce(force)
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions([[0, 0, 0], [R, 0, 0]])
-    state = context.getState(getEnergy=True, getForces=True)
-    return state.getPotentialEnergy()._value, -state.getForces(asNumpy=True)._value[1, 0]
+    energy, forces = evaluate(system_of(force, n=2), np.array([[0, 0, 0], [R, 0, 0]]))
+    return energy, -forces[1, 0]
 
 
 def ours(text):

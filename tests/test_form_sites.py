@@ -8,15 +8,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import openmm
 import pytest
 from openff.toolkit import ForceField, Molecule, unit
 
 from openff_diffsystem import DiffSystem, forms
 from openff_diffsystem.exceptions import DuplicateFormError, UnsupportedForceFieldError
 from tests.boxes import centered, solvate
-from tests.form_boxes import TAIL, Case, energy_of, forces_of
+from tests.form_boxes import TAIL, Case
 from tests.molecules import with_charges
+from tests.openmm_reference import context_of, energy_of, forces_of
 
 
 def test_virtual_sites():
@@ -50,11 +50,7 @@ def test_smirnoff_plugins():
     topology, positions = solvate([centered(molecule, box)], box)
     preset = {"charge_from_molecules": [molecule]}
     exported = force_field.create_interchange(topology, **preset).to_openmm(combine_nonbonded_forces=False)
-    context = openmm.Context(exported, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    particles = np.zeros((exported.getNumParticles(), 3))
-    particles[: len(positions)] = positions
-    context.setPositions(particles)
-    context.computeVirtualSites()
+    context = context_of(exported, positions)
     system = DiffSystem.from_smirnoff(force_field, topology, positions=positions, **preset)
     energy, gradient = jax.jit(jax.value_and_grad(system.to_jax_potential()))(
         jnp.asarray(positions), system.force_field_parameters, None, system.neighbor_list()

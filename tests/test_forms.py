@@ -32,6 +32,7 @@ from openff_diffsystem.exceptions import (
 from openff_diffsystem.forms import ValenceForm, register_form
 from openff_diffsystem.potentials.geometry import columns, difference, norm
 from tests.molecules import with_charges
+from tests.openmm_reference import context_of, energy_of, evaluate, forces_of
 
 spec = importlib.util.spec_from_file_location("custom_forms", Path(__file__).parents[1] / "examples/custom_forms.py")
 custom_forms = importlib.util.module_from_spec(spec)
@@ -72,21 +73,18 @@ def in_openmm(system: DiffSystem) -> openmm.Context:
             if (a, b) not in excluded:
                 pairs.addBond(a, b, [*atoms[a], *atoms[b], 0.5 if (a, b) in scaled else 1.0])
     engine.addForce(pairs)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    return openmm.Context(engine, openmm.VerletIntegrator(0.001), platform)
+    return context_of(engine, system.positions)
 
 
 def test_energy_and_forces(ethanol):
     """To the precision of OpenMM's parsed expressions, 1e-13 of the largest term."""
     _, system = ethanol
     context = in_openmm(system)
-    context.setPositions(system.positions)
-    state = context.getState(getEnergy=True, getForces=True)
     energy, gradient = jax.value_and_grad(system.to_jax_potential())(
         jnp.asarray(system.positions), system.force_field_parameters
     )
-    assert float(energy) == pytest.approx(state.getPotentialEnergy()._value, rel=1e-11)
-    np.testing.assert_allclose(-gradient, state.getForces(asNumpy=True)._value, atol=1e-8)
+    assert float(energy) == pytest.approx(energy_of(context), rel=1e-11)
+    np.testing.assert_allclose(-gradient, forces_of(context), atol=1e-8)
 
 
 def test_single_precision(ethanol):
@@ -111,8 +109,7 @@ def test_every_parameter_against_differences_of_openmm(ethanol):
             changed = copy.deepcopy(theta)
             changed.vector = theta.vector.at[i].multiply(1 + sign * 1e-5)
             context = in_openmm(DiffSystem.from_smirnoff(changed.to_force_field(force_field), with_charges("CCO")))
-            context.setPositions(system.positions)
-            energies.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
+            energies.append(energy_of(context))
         difference = (energies[0] - energies[1]) / (2e-5 * float(theta.vector[i]))
         # truncation: 1e-10 of third derivatives, which exponents of about 20 make large; rounding 1e-16 / 1e-5
         assert float(gradient.vector[i]) == pytest.approx(difference, rel=1e-6, abs=1e-6), theta.labels[i]
@@ -226,9 +223,7 @@ def test_columns_follow_the_tags(monkeypatch, smirks, k):
             first, last = (7, 100) if oxygen_first else (100, 7)
         arms.addBond(atoms, [first, last])
     engine.addForce(arms)
-    context = openmm.Context(engine, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(system.positions)
-    wanted = context.getState(getEnergy=True).getPotentialEnergy()._value
+    wanted, _ = evaluate(engine, system.positions)
     assert float(system.energy_terms()["TwoArms"]) == pytest.approx(wanted, rel=1e-10)
 
 

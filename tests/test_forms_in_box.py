@@ -14,8 +14,9 @@ from openff.toolkit import unit
 from openff_diffsystem import DiffSystem, forms
 from openff_diffsystem.cutoffs import cutoff_scheme
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from tests.form_boxes import CASES, REACTION_FIELD, TAIL, case, custom_forms, energy_of, forces_of, number
+from tests.form_boxes import CASES, REACTION_FIELD, TAIL, case, custom_forms, number
 from tests.molecules import with_charges
+from tests.openmm_reference import energy_of, forces_of
 
 RELATIVE = 1e-10
 """Energies differ by rounding: 1e-16 of parts that are thousands of times as large."""

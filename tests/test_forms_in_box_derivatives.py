@@ -13,7 +13,8 @@ import pytest
 from openff.toolkit import ForceField
 
 from openff_diffsystem.neighbors import NeighborList
-from tests.form_boxes import SECTION, Case, case, energy_of, forces_of, number
+from tests.form_boxes import SECTION, Case, case, number
+from tests.openmm_reference import energy_of, forces_of
 
 
 class Compiled(NamedTuple):

@@ -17,10 +17,12 @@ from openff.toolkit import ForceField
 from openff.toolkit.utils import get_data_file_path
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError, UnsupportedForceError
+from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError
 from tests import boxes
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import with_charges
+from tests.openmm_reference import context_of, energy_of, evaluate, forces_of
+from tests.openmm_systems import nonbonded, system_of
 
 SAGE = "openff-2.2.1.offxml"
 
@@ -33,15 +35,6 @@ OBC2 = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
     <Atom smirks="[*:1]" radius="0.15 * nanometer" scale="0.8" />
   </GBSA>
 </SMIRNOFF>"""
-
-
-def reference(system, positions):
-    """Energy and forces, of a System at positions of all its particles; sites are placed by OpenMM."""
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(positions)
-    context.computeVirtualSites()
-    state = context.getState(getEnergy=True, getForces=True)
-    return state.getPotentialEnergy()._value, np.asarray(state.getForces(asNumpy=True)._value)
 
 
 def padded(system, positions):
@@ -138,7 +131,7 @@ def ours_at(name):
 @pytest.mark.parametrize("name", [n for n in CASES if n not in ("peptide in TIP5P", "Sage ligand in water")])
 def test_energy_and_forces(name):
     system, positions, *_ = case(name)
-    wanted, wanted_forces = reference(system, positions)
+    wanted, wanted_forces = evaluate(system, positions)
     energy, slope, _ = ours_at(name)
     assert energy == pytest.approx(wanted, **TOLERANCE)
     at = np.setdiff1d(np.arange(len(positions)), [i for i in range(len(positions)) if system.isVirtualSite(i)])
@@ -153,7 +146,7 @@ def test_single_precision(name="peptide"):
     bond of an atom, of which there may be four.
     """
     system, positions, _, ours = case(name)
-    wanted, forces = reference(system, positions)
+    wanted, forces = evaluate(system, positions)
     atoms = np.asarray(atoms_of(ours, positions), dtype=np.float32)
     theta = ours.force_field_parameters.vector.astype(np.float32)
     energy, slope = jax.value_and_grad(ours.to_jax_potential())(atoms, theta)
@@ -167,8 +160,8 @@ def test_single_precision(name="peptide"):
 def test_back_to_openmm(name):
     system, positions, _, ours = case(name)
     again = ours.to_openmm()
-    wanted, wanted_forces = reference(system, positions)
-    energy, forces = reference(again, positions)
+    wanted, wanted_forces = evaluate(system, positions)
+    energy, forces = evaluate(again, positions)
     assert energy == pytest.approx(wanted, rel=1e-10, abs=1e-9 * len(positions))
     np.testing.assert_allclose(forces, wanted_forces, rtol=1e-9, atol=1e-10 * np.abs(wanted_forces).max())
     assert [again.getParticleMass(i)._value for i in range(len(positions))] == [
@@ -195,7 +188,7 @@ def test_gradient_in_every_attribute_against_finite_differences_of_openmm(name):
         members = [j for j in members if attribute != "epsilon" or theta.vector[j] > 1e-3]
         i = max(rng.choice(members, size=min(5, len(members)), replace=False), key=lambda j: abs(slopes[j]))
         step = 1e-5 * max(1.0, abs(float(theta.vector[i])))
-        low, high = (reference(ours.to_openmm(theta.vector.at[i].add(sign * step)), positions)[0] for sign in (-1, 1))
+        low, high = (evaluate(ours.to_openmm(theta.vector.at[i].add(sign * step)), positions)[0] for sign in (-1, 1))
         # central differences: rounding of energies of 1e4 kJ/mol over the step, and the third derivative
         assert slopes[i] == pytest.approx((high - low) / (2 * step), rel=1e-5, abs=2e-4), theta.labels[i]
 
@@ -270,7 +263,7 @@ def test_saved_and_loaded(name, tmp_path):
     assert again.parameter_layout == ours.parameter_layout and again.engine_options == ours.engine_options
     atoms = atoms_of(ours, positions)
     assert float(again.to_jax_potential()(atoms, again.force_field_parameters)) == pytest.approx(ours_at(name)[0])
-    assert reference(again.to_openmm(), positions)[0] == reference(ours.to_openmm(), positions)[0]
+    assert evaluate(again.to_openmm(), positions)[0] == evaluate(ours.to_openmm(), positions)[0]
 
 
 def test_positions_in_openmms_order_are_refused_where_it_is_another():
@@ -283,7 +276,7 @@ def test_positions_in_openmms_order_are_refused_where_it_is_another():
 def waters_with_a_site_each():
     """Two waters of four particles, O H H M, and so on: the first site stands before the atoms of the second."""
     force = openmm.NonbondedForce()
-    system = simple(force, n=8)
+    system = system_of(force, n=8)
     for first in (0, 4):
         for charge, sigma, epsilon in ((0.0, 0.316, 0.68), (0.52, 1.0, 0.0), (0.52, 1.0, 0.0), (-1.04, 1.0, 0.0)):
             force.addParticle(charge, sigma, epsilon)
@@ -302,7 +295,7 @@ def waters_with_a_site_each():
 def test_every_potential_refuses_positions_in_openmms_order_where_it_is_another():
     system, positions = waters_with_a_site_each()
     ours = DiffSystem.from_openmm(system)
-    wanted, _ = reference(system, positions)
+    wanted, _ = evaluate(system, positions)
     energy, _ = ours.energy_vjp(atoms_of(ours, positions))
     assert float(energy) == pytest.approx(wanted, **TOLERANCE)
     with pytest.raises(PositionsError, match=r"must have shape \(6, 3\), or a stack of those, got \(8, 3\)"):
@@ -319,11 +312,9 @@ def test_update_of_the_system_it_was_made_from():
     theta = ours.force_field_parameters
     labels = np.array([c.attribute for c in theta.layout.components])
     moved = theta.to_vector()[1](theta.vector * np.where(np.isin(labels, ("k", "charge", "epsilon")), 1.02, 1.0))
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(positions)
-    context.computeVirtualSites()
+    context = context_of(system, positions)
     ours.update_openmm(context, moved)
-    energy = context.getState(getEnergy=True).getPotentialEnergy()._value
+    energy = energy_of(context)
     assert energy == pytest.approx(float(ours.to_jax_potential()(atoms_of(ours, positions), moved)), **TOLERANCE)
     ours.update_openmm(system)  # the case is shared
 
@@ -339,7 +330,7 @@ def torsions():
     periodic = openmm.PeriodicTorsionForce()
     periodic.addTorsion(0, 1, 2, 3, 2, 0.3, 5.0)
     periodic.addTorsion(0, 1, 2, 3, 2, 1.3, 4.0)
-    return simple(rb, *bonds, periodic, nonbonded())
+    return system_of(rb, *bonds, periodic, nonbonded())
 
 
 def test_ryckaert_bellemans_torsions_and_two_forces_of_a_class(tmp_path):
@@ -348,20 +339,20 @@ def test_ryckaert_bellemans_torsions_and_two_forces_of_a_class(tmp_path):
     ours = DiffSystem.from_openmm(system)
     theta = ours.force_field_parameters
     energy, (slope, slopes) = jax.value_and_grad(ours.to_jax_potential(), argnums=(0, 1))(positions, theta)
-    wanted, forces = reference(system, positions)
+    wanted, forces = evaluate(system, positions)
     assert float(energy) == pytest.approx(wanted, **TOLERANCE)
     np.testing.assert_allclose(-slope, forces, rtol=1e-8, atol=1e-10 * np.abs(forces).max())
     for i, label in enumerate(theta.labels):
         # the energy is linear in most parameters, and quadratic or cubic in others
-        low, high = (reference(ours.to_openmm(theta.vector.at[i].add(s * 1e-4)), positions)[0] for s in (-1, 1))
+        low, high = (evaluate(ours.to_openmm(theta.vector.at[i].add(s * 1e-4)), positions)[0] for s in (-1, 1))
         assert float(slopes.vector[i]) == pytest.approx((high - low) / 2e-4, rel=1e-5, abs=1e-4 * abs(wanted)), label
     ours.save(tmp_path / "torsions.npz")
     again = DiffSystem.load(tmp_path / "torsions.npz")
     moved = theta.vector * 1.1
     target = again.to_openmm()
-    assert reference(target, positions)[0] == pytest.approx(wanted, rel=1e-12)
+    assert evaluate(target, positions)[0] == pytest.approx(wanted, rel=1e-12)
     again.update_openmm(target, moved)
-    assert reference(target, positions)[0] == pytest.approx(
+    assert evaluate(target, positions)[0] == pytest.approx(
         float(again.to_jax_potential()(positions, moved)), **TOLERANCE
     )
 
@@ -384,91 +375,15 @@ def test_amber_files(method, tmp_path):
     positions = np.asarray(inpcrd.getPositions(asNumpy=True)._value)
     ours = DiffSystem.from_openmm(system, prmtop.topology, tie_equal=True)
     energy = float(ours.to_jax_potential()(positions, ours.force_field_parameters))
-    assert energy == pytest.approx(reference(system, positions)[0], **TOLERANCE)
-
-
-def simple(*forces, n=4, sites=()):
-    system = openmm.System()
-    for _ in range(n):
-        system.addParticle(1.0)
-    for force in forces:
-        system.addForce(force)
-    for i, site in sites:
-        system.setParticleMass(i, 0.0)
-        system.setVirtualSite(i, site)
-    return system
-
-
-def nonbonded(n=4, **settings):
-    force = openmm.NonbondedForce()
-    for _ in range(n):
-        force.addParticle(0.1, 0.3, 0.2)
-    for name, value in settings.items():
-        getattr(force, name)(*(value if isinstance(value, tuple) else (value,)))
-    return force
-
-
-def _periodic_bonds():
-    force = openmm.HarmonicBondForce()
-    force.setUsesPeriodicBoundaryConditions(True)
-    return force
-
-
-def _born():
-    force = openmm.GBSAOBCForce()
-    for _ in range(4):
-        force.addParticle(0.3, 0.15, 0.8)
-    return force
-
-
-def _without_a_length():
-    force = openmm.HarmonicBondForce()
-    force.addBond(0, 1, float("nan"), 1000.0)
-    return force
-
-
-REFUSED = {
-    "NonbondedForce.* has 0 particles, the System has 4": lambda: simple(openmm.NonbondedForce()),
-    r"length of the term of Bonds between particles \[0, 1\] is NaN": lambda: simple(_without_a_length()),
-    "CustomNonbondedForce": lambda: simple(openmm.CustomNonbondedForce("1/r")),
-    "combine_nonbonded_forces": lambda: simple(nonbonded(), openmm.CustomNonbondedForce("1/r")),
-    "CutoffNonPeriodic": lambda: simple(nonbonded(setNonbondedMethod=openmm.NonbondedForce.CutoffNonPeriodic)),
-    "method Ewald": lambda: simple(nonbonded(setNonbondedMethod=openmm.NonbondedForce.Ewald)),
-    "2 forces of class NonbondedForce": lambda: simple(nonbonded(), nonbonded()),
-    "GlobalParameters": lambda: simple(nonbonded(addGlobalParameter=("lambda", 1.0))),
-    "exceptions into the box": lambda: simple(nonbonded(setExceptionsUsePeriodicBoundaryConditions=True)),
-    "direct space": lambda: simple(nonbonded(setIncludeDirectSpace=False)),
-    "getPMEParameters": lambda: simple(
-        nonbonded(setNonbondedMethod=openmm.NonbondedForce.PME, setPMEParameters=(3.0, 20, 20, 20))
-    ),
-    "HarmonicBondForce wraps": lambda: simple(_periodic_bonds()),
-    "charges of GBSAOBCForce": lambda: simple(nonbonded(), _born()),
-    "depends on another one": lambda: simple(
-        nonbonded(),
-        sites=[
-            (2, openmm.TwoParticleAverageSite(0, 1, 0.5, 0.5)),
-            (3, openmm.TwoParticleAverageSite(0, 2, 0.5, 0.5)),
-        ],
-    ),
-    "local frame": lambda: simple(
-        nonbonded(),
-        sites=[(3, openmm.LocalCoordinatesSite([0, 1, 2], [0.5, 0.5, 0], [-1, 1, 0], [-1, 0, 1], [0.1, 0, 0]))],
-    ),
-}
-
-
-@pytest.mark.parametrize("message", REFUSED)
-def test_refused_by_name(message):
-    with pytest.raises(UnsupportedForceError, match=message):
-        DiffSystem.from_openmm(REFUSED[message]())
+    assert energy == pytest.approx(evaluate(system, positions)[0], **TOLERANCE)
 
 
 def test_what_contributes_no_energy_is_passed_over():
-    system = simple(nonbonded(), openmm.CMMotionRemover(), openmm.AndersenThermostat(300, 1))
+    system = system_of(nonbonded(), openmm.CMMotionRemover(), openmm.AndersenThermostat(300, 1))
     ours = DiffSystem.from_openmm(system)
     positions = np.random.default_rng(0).normal(size=(4, 3))
     energy = float(ours.to_jax_potential()(positions, ours.force_field_parameters))
-    assert energy == pytest.approx(reference(system, positions)[0], **TOLERANCE)
+    assert energy == pytest.approx(evaluate(system, positions)[0], **TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -487,20 +402,16 @@ def test_every_kind_of_site(site):
     force = nonbonded(n=5)
     for parent in range(3):
         force.addException(parent, 3, 0, 1, 0)  # the site is within atoms, and the fifth particle sees it
-    system = simple(force, n=5, sites=[(3, site)])
+    system = system_of(force, n=5, sites=[(3, site)])
     ours = DiffSystem.from_openmm(system)
     positions = np.random.default_rng(3).normal(size=(5, 3))
     atoms = positions[[0, 1, 2, 4]]
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(positions)
-    context.computeVirtualSites()
-    state = context.getState(getPositions=True, getEnergy=True, getForces=True)
-    np.testing.assert_allclose(
-        ours.particle_positions(atoms)[4], state.getPositions(asNumpy=True)[3]._value, atol=1e-12
-    )
+    context = context_of(system, positions)
+    placed = context.getState(getPositions=True).getPositions(asNumpy=True)[3]._value
+    np.testing.assert_allclose(ours.particle_positions(atoms)[4], placed, atol=1e-12)
     theta = ours.force_field_parameters
     energy, (slope, slopes) = jax.value_and_grad(ours.to_jax_potential(), argnums=(0, 1))(atoms, theta)
-    assert float(energy) == pytest.approx(state.getPotentialEnergy()._value, **TOLERANCE)
-    np.testing.assert_allclose(-slope, state.getForces(asNumpy=True)._value[[0, 1, 2, 4]], rtol=1e-8, atol=1e-8)
+    assert float(energy) == pytest.approx(energy_of(context), **TOLERANCE)
+    np.testing.assert_allclose(-slope, forces_of(context)[[0, 1, 2, 4]], rtol=1e-8, atol=1e-8)
     places = np.array([c.section == "VirtualSites" for c in theta.layout.components])
     assert np.isfinite(slopes.vector).all() and np.abs(slopes.vector)[places].max() > 0

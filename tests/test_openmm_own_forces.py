@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ import pytest
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
+from tests import openmm_systems
+from tests.openmm_reference import context_of, energy_of, evaluate
 
 N = 9
 
@@ -24,28 +26,10 @@ ENERGY = {"rel": 1e-12, "abs": 1e-10}
 """Double precision on both sides, and few terms."""
 
 
-def system_of(*forces):
-    system = openmm.System()
-    for _ in range(N):
-        system.addParticle(12.0)
-    for force in forces:
-        system.addForce(force)
-    return system
+system_of = partial(openmm_systems.system_of, n=N)
 
-
-def context_of(system, positions=POSITIONS):
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(positions)
-    return context
-
-
-def evaluated(context):
-    state = context.getState(getEnergy=True, getForces=True)
-    return state.getPotentialEnergy()._value, np.asarray(state.getForces(asNumpy=True)._value)
-
-
-def reference(system, positions=POSITIONS):
-    return evaluated(context_of(system, positions))
+reference = partial(evaluate, positions=POSITIONS)
+"""Energy and forces of a System there."""
 
 
 def maps(size=6, n_maps=3):
@@ -181,7 +165,7 @@ def test_second_derivatives_against_finite_differences_of_openmm(name):
     second = jax.jit(along)(jnp.asarray(POSITIONS), theta.vector)
     step = 1e-6
     low, high = (
-        reference(system.to_openmm(theta.vector + sign * step * turn), POSITIONS + sign * step * direction)[1]
+        evaluate(system.to_openmm(theta.vector + sign * step * turn), POSITIONS + sign * step * direction)[1]
         for sign in (-1, 1)
     )
     by_differences = -(high - low) / (2 * step)
@@ -211,9 +195,9 @@ def test_update(name, target):
     system = ours(name)
     moved = 1.1 * system.force_field_parameters.vector
     openmm_system = system.to_openmm() if target == "ours" else CASES[name]()
-    context = context_of(openmm_system) if target == "a Context" else None
+    context = context_of(openmm_system, POSITIONS) if target == "a Context" else None
     system.update_openmm(context or openmm_system, moved)
-    energy = evaluated(context)[0] if context else reference(openmm_system)[0]
+    energy = energy_of(context) if context else reference(openmm_system)[0]
     assert energy == pytest.approx(float(system.to_jax_potential()(POSITIONS, moved)), **ENERGY)
     assert energy != pytest.approx(reference(CASES[name]())[0], rel=1e-3)
 
@@ -225,11 +209,11 @@ def test_terms_of_one_map_that_part_get_maps_of_their_own():
     apart = parameters.replace({"CMAPTorsions": jnp.asarray(rows)})
     wanted = float(system.to_jax_potential()(POSITIONS, apart))
     assert reference(system.to_openmm(apart))[0] == pytest.approx(wanted, **ENERGY)
-    context = context_of(CASES["maps"]())
+    context = context_of(CASES["maps"](), POSITIONS)
     system.update_openmm(context, apart)
-    assert evaluated(context)[0] == pytest.approx(wanted, **ENERGY)
+    assert energy_of(context) == pytest.approx(wanted, **ENERGY)
     system.update_openmm(context)
-    assert evaluated(context)[0] == pytest.approx(derivatives("maps")[0], **ENERGY)
+    assert energy_of(context) == pytest.approx(derivatives("maps")[0], **ENERGY)
 
 
 def test_ties():
@@ -268,7 +252,7 @@ def test_maps_of_other_sizes_and_at_their_knots(size):
         energy = float(potential(at, system.force_field_parameters))
         # the first angle runs fastest
         assert energy == pytest.approx(values[j, i], abs=1e-12)
-        assert energy == pytest.approx(reference(openmm_system, at)[0], abs=1e-12)
+        assert energy == pytest.approx(evaluate(openmm_system, at)[0], abs=1e-12)
 
 
 def test_saved_pickled_and_read_in_another_process(tmp_path):

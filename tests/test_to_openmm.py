@@ -22,7 +22,7 @@ from openff_diffsystem.exceptions import (
 from tests import boxes
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import with_charges
-from tests.openmm_reference import Reference
+from tests.openmm_reference import Reference, context_of, energy_of, evaluate, forces_of, place
 
 
 def parity(system):
@@ -89,21 +89,6 @@ def case(name):
 
 def stock(force_field, topology, options):
     return force_field.create_openmm_system(topology, **options)
-
-
-def evaluate(system, positions):
-    """Energy and forces on all particles."""
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    return in_context(context, positions)
-
-
-def in_context(context, positions):
-    padded = np.zeros((context.getSystem().getNumParticles(), 3))
-    padded[: len(positions)] = positions
-    context.setPositions(padded)
-    context.computeVirtualSites()
-    state = context.getState(getEnergy=True, getForces=True)
-    return state.getPotentialEnergy()._value, np.asarray(state.getForces(asNumpy=True)._value)
 
 
 def scaled(system, factor=1.01, width=0.005):
@@ -238,32 +223,28 @@ def test_update_in_place_equals_a_fresh_system(name, made_by):
     theta = scaled(system)
     fresh = evaluate(system.to_openmm(theta), positions)
     old = system.to_openmm() if made_by == "us" else stock(force_field, topology, options)
-    context = openmm.Context(old, openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference"))
-    before = in_context(context, positions)
+    context = context_of(old, positions)
+    before = energy_of(context)
     system.update_openmm(context, theta)
-    # without setting positions anew: sites have to be where theta puts them
-    state = context.getState(getEnergy=True, getForces=True)
-    for energy, forces in (
-        (state.getPotentialEnergy()._value, np.asarray(state.getForces(asNumpy=True)._value)),
-        in_context(context, positions),
-    ):
-        assert energy == pytest.approx(fresh[0], **parity(old))
-        np.testing.assert_allclose(forces, fresh[1], rtol=1e-9, atol=1e-10 * np.abs(fresh[1]).max())
-    assert before[0] != pytest.approx(fresh[0], rel=1e-4)
+    # at first without setting positions anew: sites have to be where theta puts them
+    for again in (False, True):
+        if again:
+            place(context, positions)
+        assert energy_of(context) == pytest.approx(fresh[0], **parity(old))
+        np.testing.assert_allclose(forces_of(context), fresh[1], rtol=1e-9, atol=1e-10 * np.abs(fresh[1]).max())
+    assert before != pytest.approx(fresh[0], rel=1e-4)
     system.update_openmm(old)
-    assert evaluate(old, positions)[0] == pytest.approx(before[0], **parity(old))
+    assert evaluate(old, positions)[0] == pytest.approx(before, **parity(old))
 
 
 @pytest.mark.parametrize("attribute, value", (("cutoff", 0.7), ("switch_width", 0.05), ("scale14", 0.4)))
 def test_settings_of_a_context_are_updated(attribute, value):
     *_, system, positions = case("ligand with sites in water")
     theta = system.force_field_parameters.from_tree({"vdW": {attribute: value}})
-    context = openmm.Context(
-        system.to_openmm(), openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference")
-    )
-    before, _ = in_context(context, positions)
+    context = context_of(system.to_openmm(), positions)
+    before = energy_of(context)
     system.update_openmm(context, theta)
-    energy = context.getState(getEnergy=True).getPotentialEnergy()._value
+    energy = energy_of(context)
     assert energy == pytest.approx(evaluate(system.to_openmm(theta), positions)[0], **parity(context.getSystem()))
     assert energy != pytest.approx(before, rel=1e-7)
 
@@ -273,13 +254,11 @@ def test_a_well_depth_that_leaves_zero():
     *_, system, positions = case("ligand")
     theta = system.force_field_parameters
     off = theta.from_tree({"vdW": {"scale14": 0.0}, "Electrostatics": {"scale14": 0.0}})
-    context = openmm.Context(
-        system.to_openmm(off), openmm.VerletIntegrator(1e-3), openmm.Platform.getPlatformByName("Reference")
-    )
-    in_context(context, positions)
+    context = context_of(system.to_openmm(off), positions)
     system.update_openmm(context)
-    energy = context.getState(getEnergy=True).getPotentialEnergy()._value
-    assert energy == pytest.approx(evaluate(system.to_openmm(), positions)[0], **parity(context.getSystem()))
+    assert energy_of(context) == pytest.approx(
+        evaluate(system.to_openmm(), positions)[0], **parity(context.getSystem())
+    )
 
 
 def test_in_single_precision(tmp_path):
