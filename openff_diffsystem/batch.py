@@ -21,6 +21,7 @@ from openff_diffsystem.interactions import isolated_interactions
 from openff_diffsystem.layout import ParameterLayout
 from openff_diffsystem.parameters import ForceFieldParameters, as_vector
 from openff_diffsystem.potentials.isolated import Interactions, total_energy
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.potentials.pairs import PADDING
 from openff_diffsystem.processes import require_own_process
 from openff_diffsystem.static import StaticArray
@@ -126,8 +127,8 @@ class SystemBatch:
         ParameterMismatchError
             If the systems were made with different force fields, or hold different numbers of one.
         UnsupportedInputError
-            If there are none; one has a box; or one was read from OpenMM with custom forces or correction maps:
-            fillers of an expression may be infinite.
+            If there are none; one has a box; or one was read from OpenMM with custom forces, correction maps or
+            NBFIX: fillers of an expression may be infinite.
         """
         if not systems:
             raise UnsupportedInputError("there is no system to concatenate")
@@ -143,10 +144,10 @@ class SystemBatch:
                 raise UnsupportedInputError(
                     f"system {i} has a box, and a batch evaluates isolated molecules: make it from a topology without"
                 )
-            if held := stored_sections(system):
+            if held := [*stored_sections(system), *({NBFIX} & {*system.sections})]:
                 raise UnsupportedInputError(
-                    f"system {i} holds forms of its own, for {', '.join(held)}: systems read from OpenMM with "
-                    "correction maps or custom forces are evaluated one by one"
+                    f"system {i} holds {', '.join(held)}: systems read from OpenMM with correction maps, custom forces "
+                    "or NBFIX are evaluated one by one"
                 )
         sizes = np.array([_size_class(system.n_particles) for system in systems])
         place = np.empty((len(systems), 2), dtype=np.int64)

@@ -129,7 +129,7 @@ _REGISTERED: dict[str, Form] = {}
 
 _BUILT_IN = frozenset(
     {"Constraints", "Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW", "Electrostatics"}
-    | {"VirtualSites", "GBSA", "NonbondedExceptions"}
+    | {"VirtualSites", "GBSA", "NonbondedExceptions", "NBFIX"}
 )
 """Sections of systems whose energy, if any, is not that of a registered form."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -12,6 +13,8 @@ from openff_diffsystem.chemistry.methods import ISOLATED, require
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.forms import PairForm, ValenceForm
 from openff_diffsystem.potentials.isolated import Interactions
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.potentials.nbfix import TypePairs
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
 from openff_diffsystem.site_types import SITE_TYPES
@@ -38,7 +41,8 @@ def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> I
     """
     require(system.methods, ISOLATED)
     require(system.methods, {(form.section, "nonperiodic_method"): ("no-cutoff",) for form in _pair_forms(system)})
-    return _interactions(system, add_constrained_forces, *_all_pairs(system))
+    interactions = _interactions(system, add_constrained_forces, *_all_pairs(system))
+    return replace(interactions, nbfix=_type_pairs(system))
 
 
 def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> PeriodicInteractions:
@@ -55,7 +59,7 @@ def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> P
     classes = {form.section: _form_classes(system, form.section) for form in forms}
     for form in forms:
         _check_symmetric(system, form, classes[form.section][0])
-    return PeriodicInteractions(local, not_interacting(system), classes)
+    return PeriodicInteractions(local, not_interacting(system), classes, _type_pairs(system))
 
 
 def not_interacting(system: DiffSystem) -> np.ndarray:
@@ -134,6 +138,32 @@ def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str,
 
 def _exceptions(system: DiffSystem) -> np.ndarray:
     return system.term_indices.get("NonbondedExceptions", np.empty((0, 2), dtype=np.int32))
+
+
+def _type_pairs(system: DiffSystem) -> TypePairs | None:
+    """The pairs of particles of the types that NBFIX names; the first of each type stand in its terms."""
+    if not len(system.term_indices.get(NBFIX, ())):
+        return None
+    all_types = system.term_static["vdW"]["type"]
+    present, types = np.unique(all_types[system.term_indices[NBFIX]], return_inverse=True)
+    types = types.reshape(-1, 2)
+    members = [np.flatnonzero(all_types == one) for one in present]
+    pairs = [
+        np.stack([np.repeat(members[a], len(members[b])), np.tile(members[b], len(members[a]))], axis=1)
+        for a, b in types.tolist()
+    ]
+    terms = np.repeat(np.arange(len(pairs)), [len(some) for some in pairs])
+    particles = np.concatenate(pairs)
+    n = system.n_particles
+    listed, left_out = (np.sort(some, axis=1) @ np.array([n, 1]) for some in (particles, not_interacting(system)))
+    kept = ~np.isin(listed, left_out)
+    particle_types = np.full(n, len(present))
+    for i, some in enumerate(members):
+        particle_types[some] = i
+    counts = np.array([len(some) for some in members])
+    return TypePairs(
+        *(array.astype(np.int32) for array in (particles[kept], terms[kept], types, particle_types, counts))
+    )
 
 
 def _interactions(

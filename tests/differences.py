@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
+
 from openff_diffsystem.units import from_md, to_md
-from tests.openmm_reference import Reference
+from tests.openmm_reference import Reference, energy_of
 
 STEP = 1e-4
 """Relative change of a value. A central difference then has a truncation error of about 1e-8 of the derivative's
@@ -30,3 +32,28 @@ def central_difference(
         reference = Reference(system)
         energies.append(measure(reference) if measure else reference.energy(coordinates))
     return (energies[0] - energies[1]) / (values[0] - values[1])
+
+
+NEAR_STEP, FAR_STEP = 1e-5, 1e-3
+"""Relative changes of a number, for pairs and for what is beyond the cutoff. Third derivatives, which exponents of 20
+make a thousand times as large as first ones, change 1e-7 of one slope, and 1e-5 of the other, where they are less."""
+
+NOISE = 3e-6
+"""kJ/mol: between numbers that hardly differ, OpenMM's integral beyond the cutoff jumps by 1e-6."""
+
+
+def slope_with_tail(context_of, value: float) -> tuple[float, float]:
+    """A central difference and its uncertainty; ``context_of(factor, correction)`` has a number multiplied.
+
+    Pairs within the cutoff and what is beyond are differentiated apart, because OpenMM has the second to 1e-5 only.
+    """
+
+    def energies(step, correction):
+        return np.array([energy_of(context_of(1 + sign * step, correction)) for sign in (1, -1)])
+
+    near = energies(NEAR_STEP, False)
+    far = energies(FAR_STEP, True) - energies(FAR_STEP, False)
+    far_slope = (far[0] - far[1]) / (2 * FAR_STEP * value)
+    slope = (near[0] - near[1]) / (2 * NEAR_STEP * value) + far_slope
+    noise = NOISE if abs(far[0] - far[1]) > NOISE else 0.0
+    return slope, 1e-7 * abs(slope) + 2e-5 * abs(far_slope) + noise / (FAR_STEP * value) + 1e-12 / (NEAR_STEP * value)

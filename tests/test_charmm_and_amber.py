@@ -131,16 +131,17 @@ def _with(change):
     return system
 
 
-def _nbfix(table, _):
-    size, _, values = table.getTabulatedFunction(0).getFunctionParameters()
+def _repulsion_alone(table, _):
+    """Between the first two types: no attraction."""
+    size, _, values = table.getTabulatedFunction(1).getFunctionParameters()
     values = list(values)
     for at in (1, size):
-        values[at] *= 1.01
-    table.getTabulatedFunction(0).setFunctionParameters(size, size, values)
+        values[at] = 0.0
+    table.getTabulatedFunction(1).setFunctionParameters(size, size, values)
 
 
 REFUSED = {
-    r"NBFIX\), such as those of particles": _nbfix,
+    r"no Lennard-Jones interaction between atoms of the types of particles \d+ and \d+": _repulsion_alone,
     "both have Lennard-Jones": lambda _, force: force.setParticleParameters(3, 0.1, 0.3, 0.2),
     "leaves out other pairs": lambda table, _: table.addExclusion(0, 30),
     "end their interactions in different ways": lambda table, _: table.setNonbondedMethod(table.CutoffPeriodic),
@@ -242,12 +243,6 @@ def test_charmm_files(tmp_path):
     np.testing.assert_allclose(-slope, forces, rtol=1e-9, atol=1e-12 * np.abs(forces).max())
     assert "CustomTorsions" in ours.sections and len(ours.indices("Bonds")) == 10  # with Urey-Bradley terms
     assert evaluate(ours.to_openmm(), positions)[0] == pytest.approx(wanted, **ENERGY)
-
-
-def test_charmm_files_with_pairs_of_their_own(tmp_path):
-    system, topology = charmm_files(tmp_path, "NBFIX\nOX HX -0.05 2.60")
-    with pytest.raises(UnsupportedForceError, match=r"CustomNonbondedForce.*\(NBFIX\), such as those of particles"):
-        DiffSystem.from_openmm(system, topology)
 
 
 @pytest.mark.skipif(shutil.which("antechamber") is None, reason="needs AmberTools")

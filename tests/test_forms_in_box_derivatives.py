@@ -13,6 +13,7 @@ import pytest
 from openff.toolkit import ForceField
 
 from openff_diffsystem.neighbors import NeighborList
+from tests.differences import slope_with_tail
 from tests.form_boxes import SECTION, Case, case, number
 from tests.openmm_reference import energy_of, forces_of
 
@@ -49,30 +50,6 @@ def changed(one: Case, vector: np.ndarray) -> ForceField:
 
 NUMBERS = ("d1/r_min", "d3/r_min", "d3/epsilon", "alpha", "beta", "scale14")
 
-STEP, COARSE = 1e-5, 1e-3
-"""Relative changes of a number, for pairs and for what is beyond the cutoff. Third derivatives, which exponents of 20
-make a thousand times as large as first ones, change 1e-7 of one slope, and 1e-5 of the other, where they are less."""
-
-NOISE = 3e-6
-"""kJ/mol: between numbers that hardly differ, OpenMM's integral beyond the cutoff jumps by 1e-6."""
-
-
-def slope_of_openmm(context_of, value: float) -> tuple[float, float]:
-    """A central difference and its uncertainty; ``context_of(factor, correction)`` has a number multiplied.
-
-    Pairs within the cutoff and what is beyond are differentiated apart, because OpenMM has the second to 1e-5 only.
-    """
-
-    def energies(step, correction):
-        return np.array([energy_of(context_of(1 + sign * step, correction)) for sign in (1, -1)])
-
-    near = energies(STEP, False)
-    far = energies(COARSE, True) - energies(COARSE, False)
-    far_slope = (far[0] - far[1]) / (2 * COARSE * value)
-    slope = (near[0] - near[1]) / (2 * STEP * value) + far_slope
-    noise = NOISE if abs(far[0] - far[1]) > NOISE else 0.0
-    return slope, 1e-7 * abs(slope) + 2e-5 * abs(far_slope) + noise / (COARSE * value) + 1e-12 / (STEP * value)
-
 
 @pytest.mark.parametrize("label", NUMBERS)
 def test_parameters(ethanol, label):
@@ -84,7 +61,7 @@ def test_parameters(ethanol, label):
         other[i] *= factor
         return one.in_openmm(changed(one, other), correction=correction)
 
-    slope, uncertainty = slope_of_openmm(context_of, vector[i])
+    slope, uncertainty = slope_with_tail(context_of, vector[i])
     gradient = ethanol.energy_and_gradient(*ethanol.at, ethanol.neighbors)[1][1]
     assert abs(slope) > 100 * uncertainty
     assert float(gradient[i]) == pytest.approx(slope, abs=uncertainty)
@@ -184,6 +161,6 @@ def test_parameters_from_elsewhere(ethanol):
             other[0, column] *= factor
             return one.in_openmm(one.force_field, other, correction)
 
-        slope, uncertainty = slope_of_openmm(context_of, columns[0, column])
+        slope, uncertainty = slope_with_tail(context_of, columns[0, column])
         assert abs(slope) > 100 * uncertainty
         assert float(slopes[0, column]) == pytest.approx(slope, abs=uncertainty)

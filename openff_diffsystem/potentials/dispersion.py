@@ -7,6 +7,7 @@ sqrt(epsilon_i epsilon_j) (sigma_i/2 + sigma_j/2)^n; expanding the power makes t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import comb
 
@@ -34,21 +35,26 @@ def long_range_correction(
     """
     n = len(sizes)
     repulsion, dispersion = (
-        _pair_sum(root_epsilons, sizes, power) * _tail(power, cutoff, switch_distance) for power in (12, 6)
+        _pair_sum(root_epsilons, sizes, power) * tail(power, cutoff, switch_distance) for power in (12, 6)
     )
     return 16.0 * np.pi * n / (n + 1) * (repulsion - dispersion) / volume
 
 
 def _pair_sum(root_epsilons: jax.Array, sizes: jax.Array, power: int) -> jax.Array:
     """Sum over pairs i <= j of sqrt(epsilon_i epsilon_j) (sizes_i + sizes_j)^power."""
-    moments = [inner(root_epsilons, sizes**k) for k in range(power + 1)]
-    everyone = sum(comb(power, k) * moments[k] * moments[power - k] for k in range(power + 1))
+    of_all = [inner(root_epsilons, sizes**k) for k in range(power + 1)]
     itself = inner(root_epsilons**2, (2.0 * sizes) ** power)
-    return 0.5 * (everyone + itself)
+    return 0.5 * (products_of_sums(of_all, of_all) + itself)
+
+
+def products_of_sums(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+    """Sum over pairs of sqrt(epsilon_i epsilon_j) (sizes_i + sizes_j)^power, of sums of powers of the i and the j."""
+    power = len(a) - 1
+    return sum((comb(power, k) * a[k] * b[power - k] for k in range(1, power + 1)), start=a[0] * b[power])
 
 
 @lru_cache
-def _tail(power: int, cutoff: float, switch_distance: float) -> float:
+def tail(power: int, cutoff: float, switch_distance: float) -> float:
     """Integral of r^(2 - power) from the cutoff to infinity, and of what is switched off before it."""
     beyond = cutoff ** (3 - power) / (power - 3)
     nodes, weights = np.polynomial.legendre.leggauss(64)

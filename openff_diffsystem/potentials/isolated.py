@@ -13,6 +13,8 @@ from openff_diffsystem.forms import Form, PairForm, ValenceForm, checked_energie
 from openff_diffsystem.potentials import bonded
 from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
 from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.potentials.nbfix import TypePairs, nbfix_energies
 from openff_diffsystem.potentials.pairs import (
     PADDING,
     coulomb,
@@ -27,7 +29,7 @@ from openff_diffsystem.system_parameters import SystemParameters
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "pair_kinds"],
+    data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "pair_kinds", "nbfix"],
     meta_fields=["n_atoms", "forms", "born_model", "surface_area", "weighted_sites"],
 )
 @dataclass
@@ -52,6 +54,8 @@ class Interactions:
         The registered forms of the system's sections, as they are when the arrays are made. Static.
     born_model, surface_area
         Generalised Born model, if the solvent is implicit, and whether it comes with a surface-area term. Static.
+    nbfix
+        Pairs of types with Lennard-Jones parameters of their own, in vacuum; ``None`` if there are none.
     weighted_sites
         Whether some virtual sites are weighted sums of their atoms. Static.
     """
@@ -68,6 +72,7 @@ class Interactions:
     born_model: str | None = None
     surface_area: bool = False
     weighted_sites: bool = False
+    nbfix: TypePairs | None = None
 
 
 def complete_positions(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
@@ -114,6 +119,8 @@ def term_energies(
         energies |= _pair_energies(interactions, positions, parameters, sections, custom)
     if "NonbondedExceptions" in corners:
         energies["NonbondedExceptions"] = pair_terms(corners["NonbondedExceptions"], sections["NonbondedExceptions"])
+    if interactions.nbfix is not None:
+        energies[NBFIX] = nbfix_energies(interactions.nbfix, positions, sections["vdW"], sections[NBFIX])
     if interactions.born_model is not None:
         energies["GBSA"] = _solvation(interactions, positions, parameters, sections)
     return energies

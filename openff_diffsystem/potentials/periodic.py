@@ -24,11 +24,15 @@ from openff_diffsystem.potentials.form_pairs import FormParticles, form_energy
 from openff_diffsystem.potentials.form_tail import form_tail
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.potentials.nbfix import TypePairs, nbfix_correction, nbfix_energies
 from openff_diffsystem.potentials.pme import held_energy, reciprocal_energy
 from openff_diffsystem.system_parameters import SystemParameters
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["local", "not_screened", "form_classes"], meta_fields=[])
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["local", "not_screened", "form_classes", "nbfix"], meta_fields=[]
+)
 @dataclass
 class PeriodicInteractions:
     """Who interacts with whom in a periodic system, besides the pairs of a neighbour list.
@@ -42,11 +46,14 @@ class PeriodicInteractions:
     form_classes
         By section of a registered pair form, which particles any theta gives equal parameters: for each class of them
         a row of ``SystemParameters.unique``, ``(n_classes,)``, int32, and the number of particles, ``(n_classes,)``.
+    nbfix
+        Pairs of types with Lennard-Jones parameters of their own; ``None`` if there are none.
     """
 
     local: Interactions
     not_screened: Any
     form_classes: dict[str, tuple[Any, Any]]
+    nbfix: TypePairs | None = None
 
 
 def periodic_term_energies(
@@ -83,6 +90,8 @@ def periodic_term_energies(
         energies["Electrostatics"] += _long_range_electrostatics(interactions, particles, neighbors)
     for section, energy in _form_energies(interactions, particles, parameters, neighbors, from_theta).items():
         energies[section] += energy
+    if interactions.nbfix is not None:
+        energies[NBFIX] = _own_of_types(interactions.nbfix, particles, parameters, neighbors)
     return energies
 
 
@@ -103,6 +112,8 @@ def periodic_energy(
         energy += _long_range_vdw(interactions, particles, neighbors)
     if "Electrostatics" in parameters.layout.sections:
         energy += _long_range_electrostatics(interactions, particles, neighbors)
+    if interactions.nbfix is not None:
+        energy += _own_of_types(interactions.nbfix, particles, parameters, neighbors)
     return energy + sum(_form_energies(interactions, particles, parameters, neighbors, from_theta).values())
 
 
@@ -180,6 +191,19 @@ def _form_energies(
             n_particles = len(particles.positions)
             energies[section] += form_tail(form, names, *classes, settings, volume, scheme, n_particles)
     return energies
+
+
+def _own_of_types(
+    nbfix: TypePairs, particles: Particles, parameters: SystemParameters, neighbors: NeighborList
+) -> jax.Array:
+    """What pairs of types with parameters of their own differ by, within the cutoff and beyond."""
+    scheme, box, dtype = neighbors.scheme, particles.box_vectors, particles.positions.dtype
+    combined, own = parameters["vdW"].astype(dtype), parameters[NBFIX].astype(dtype)
+    energy = jnp.sum(nbfix_energies(nbfix, particles.positions, combined, own, box, scheme))
+    if not scheme.dispersion_correction:
+        return energy
+    volume = jnp.abs(jnp.linalg.det(box))
+    return energy + nbfix_correction(nbfix, particles.root_epsilons, particles.sizes, own, volume, scheme)
 
 
 def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, neighbors: NeighborList) -> jax.Array:

@@ -24,12 +24,13 @@ from openff_diffsystem.interop.openmm.forces import (
     sorted_forces,
     terms_of,
 )
-from openff_diffsystem.interop.openmm.lennard_jones_tables import lennard_jones_of_types
+from openff_diffsystem.interop.openmm.lennard_jones_tables import read_typed
 from openff_diffsystem.interop.openmm.own_parameters import own_parameters
 from openff_diffsystem.interop.openmm.sites import read_sites
 from openff_diffsystem.interop.openmm.stored import read_stored
 from openff_diffsystem.interop.openmm.terms import ForceTerms, described
 from openff_diffsystem.parameters import ForceFieldParameters
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.site_types import NO_ATOM
 from openff_diffsystem.units import nanometers
 
@@ -49,9 +50,9 @@ def from_openmm(
 
     Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
     periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,
-    epsilon) for pairs with parameters of their own, ``Constraints``, ``VirtualSites``, ``GBSA``, ``CMAPTorsions``,
-    and a section for each custom force. Terms that are there count, whether constraints fix them or not. It is
-    periodic if the System is.
+    epsilon) for pairs with parameters of their own, ``NBFIX`` for pairs of atom types that do not combine theirs,
+    ``Constraints``, ``VirtualSites``, ``GBSA``, ``CMAPTorsions``, and a section for each custom force. Terms that are
+    there count, whether constraints fix them or not. It is periodic if the System is.
 
     Parameters
     ----------
@@ -59,8 +60,8 @@ def from_openmm(
         ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
         NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME), GBSAOBCForce, CMAPTorsionForce, CustomBondForce,
         CustomAngleForce, CustomTorsionForce and CustomCompoundBondForce, with constraints and virtual sites; and
-        the CustomNonbondedForce of CHARMM force fields, if Lorentz-Berthelot rules hold for it. Thermostats,
-        barostats and CMMotionRemover are passed over; all else is refused.
+        the CustomNonbondedForce of CHARMM force fields. Thermostats, barostats and CMMotionRemover are passed over;
+        all else is refused.
     topology
         ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
     positions
@@ -146,7 +147,11 @@ def _add_table(
     """Take Lennard-Jones interactions from a CustomNonbondedForce, as one NonbondedForce would have them."""
     if not beside:
         raise UnsupportedForceError(f"{described(force)} without a NonbondedForce is not covered")
-    terms["vdW"].values = lennard_jones_of_types(force, beside[0])[order]
+    typed = read_typed(force, beside[0])
+    terms["vdW"].values = typed.values[order]
+    if typed.own:
+        terms["vdW"].static["type"] = typed.types[order].astype(np.int32)
+        terms[NBFIX] = typed.terms()
     nonbonded.settings.pop(("vdW", "switch_width"), None)
     if nonbonded.settings and force.getUseSwitchingFunction():
         width = nonbonded.settings["vdW", "cutoff"] - force.getSwitchingDistance()._value

@@ -11,6 +11,7 @@ from openff_diffsystem.exceptions import NonFiniteParameterError, UnsupportedFor
 from openff_diffsystem.interactions import counted_terms
 from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
 from openff_diffsystem.interop.openmm.terms import Table
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.stored_forms import forms_of, stored_sections
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -35,7 +36,9 @@ class Tables:
     rb_torsions
         c0 to c5.
     particles
-        ``(n_particles, 0)`` indices; charge (e), sigma (nm), epsilon (kJ/mol).
+        ``(n_particles, 0)`` indices; charge (e), sigma (nm), epsilon (kJ/mol), zero where ``typed`` has it.
+    typed
+        If some pairs of types have parameters of their own: ``(n_particles, 0)`` indices; epsilon, sigma, and type.
     exceptions
         Charge product (e2), sigma, epsilon.
     born
@@ -52,6 +55,7 @@ class Tables:
     torsions: Table | None
     rb_torsions: Table | None
     particles: Table | None
+    typed: Table | None
     exceptions: Table | None
     born: Table | None
     stored: dict[str, Table]
@@ -133,6 +137,7 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
     nothing = np.zeros(system.n_particles)
     epsilon, sigma = values["vdW"].T if "vdW" in values else (nothing, nothing)
     charge = values["Electrostatics"][:, 0] if "Electrostatics" in values else nothing
+    types = system.term_static["vdW"]["type"] if NBFIX in values else None
     nonbonded = "vdW" in values or "Electrostatics" in values
     exceptions = _exceptions(system, parameters, charge, sigma, epsilon)
     exceptions.particles = places(exceptions.particles)
@@ -144,7 +149,8 @@ def tables(system: DiffSystem, parameters: SystemParameters, add_constrained_for
         angles=terms("Angles", 1, 0),
         torsions=_torsions(system, values, places),
         rb_torsions=terms(RYCKAERT_BELLEMANS.section, *range(6)),
-        particles=per_particle(charge, sigma, epsilon) if nonbonded else None,
+        particles=per_particle(charge, sigma, nothing if types is not None else epsilon) if nonbonded else None,
+        typed=None if types is None else per_particle(epsilon, sigma, types),
         exceptions=exceptions if nonbonded else None,
         born=per_particle(charge, *values["GBSA"].T) if "GBSA" in values else None,
         stored={

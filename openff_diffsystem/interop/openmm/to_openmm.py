@@ -9,10 +9,12 @@ import numpy as np
 from openff_diffsystem.chemistry.methods import ISOLATED, require
 from openff_diffsystem.cutoffs import cutoff_scheme
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.interop.openmm.lennard_jones_tables import write_typed
 from openff_diffsystem.interop.openmm.sites import Site, openmm_site
 from openff_diffsystem.interop.openmm.stored import write_stored
 from openff_diffsystem.interop.openmm.tables import Tables, host_parameters, tables
 from openff_diffsystem.interop.openmm.terms import Table
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def to_openmm(
     """The system at some theta as an ``openmm.System``, equal to what openff-interchange exports.
 
     Periodic where the system has box vectors. Forces are in openff-interchange's order: one NonbondedForce, torsions,
-    angles, bonds, forces that only OpenMM has, implicit solvent, CMMotionRemover.
+    angles, bonds, forces that only OpenMM has, implicit solvent, CMMotionRemover. If pairs of types have Lennard-Jones
+    parameters of their own (``NBFIX``), a CustomNonbondedForce has all Lennard-Jones interactions.
 
     Parameters
     ----------
@@ -68,6 +71,10 @@ def to_openmm(
         _add_all(result.addConstraint, found.constraints)
     if found.particles is not None and found.exceptions is not None:
         result.addForce(_nonbonded(self, parameters, found, ewald_tolerance))
+    if found.typed is not None and found.exceptions is not None:
+        force = write_typed(found.typed, *types_and_own(self, parameters), found.exceptions.particles)
+        configure_typed(force, self, parameters)
+        result.addForce(force)
     for force, method, table in (
         (openmm.PeriodicTorsionForce, "addTorsion", found.torsions),
         (openmm.RBTorsionForce, "addTorsion", found.rb_torsions),
@@ -146,6 +153,25 @@ def configure_nonbonded(
     force.setUseSwitchingFunction(width > 0)
     if width > 0:
         force.setSwitchingDistance(cutoff - width)
+
+
+def types_and_own(system: DiffSystem, parameters: SystemParameters) -> tuple[np.ndarray, np.ndarray]:
+    """The types of the terms of NBFIX, ``(n_terms, 2)``, and their epsilon and sigma."""
+    return system.term_static["vdW"]["type"][system.term_indices[NBFIX]], np.asarray(parameters[NBFIX])
+
+
+def configure_typed(force: Any, system: DiffSystem, parameters: SystemParameters) -> None:
+    """Give a CustomNonbondedForce the method, cutoff, switch and correction that a NonbondedForce would have."""
+    import openmm
+
+    like = openmm.NonbondedForce()
+    configure_nonbonded(like, system, parameters, None)
+    periodic = system.box_vectors is not None
+    force.setNonbondedMethod(force.CutoffPeriodic if periodic else force.NoCutoff)
+    force.setCutoffDistance(like.getCutoffDistance())
+    force.setUseSwitchingFunction(like.getUseSwitchingFunction())
+    force.setSwitchingDistance(like.getSwitchingDistance())
+    force.setUseLongRangeCorrection(periodic and like.getUseDispersionCorrection())
 
 
 def _generalized_born(system: DiffSystem, parameters: SystemParameters, born: Table) -> Any:

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
+from openff_diffsystem.interop.openmm.lennard_jones_tables import change_typed, is_typed
 from openff_diffsystem.interop.openmm.sites import read_site
 from openff_diffsystem.interop.openmm.stored import stored_changes
 from openff_diffsystem.interop.openmm.tables import host_parameters, tables
 from openff_diffsystem.interop.openmm.terms import Table
-from openff_diffsystem.interop.openmm.to_openmm import configure_nonbonded, site_objects, to_openmm
+from openff_diffsystem.interop.openmm.to_openmm import (
+    configure_nonbonded,
+    configure_typed,
+    site_objects,
+    to_openmm,
+    types_and_own,
+)
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
@@ -23,6 +31,7 @@ _SETTINGS = (
     "SwitchingDistance",
     "EwaldErrorTolerance",
     "UseDispersionCorrection",
+    "UseLongRangeCorrection",
     "ReactionFieldDielectric",
 )
 
@@ -107,6 +116,7 @@ def update_openmm(
         _require_same_expressions(*born)
     if found.particles is not None:
         configure_nonbonded(openmm.NonbondedForce(), self, parameters, ewald_tolerance)
+    typed = None if found.typed is None else _only(system, "CustomNonbondedForce")
 
     for i, row in constraints:
         system.setConstraintParameters(i, *row)
@@ -127,6 +137,12 @@ def update_openmm(
         before = _settings(force)
         configure_nonbonded(force, self, parameters, ewald_tolerance)
         anew |= _settings(force) != before
+    if typed is not None and found.typed is not None:
+        change_typed(typed, found.typed, *types_and_own(self, parameters))
+        before = _settings(typed)
+        configure_typed(typed, self, parameters)
+        anew |= _settings(typed) != before
+        changed.append(typed)
     if born is not None:
         anew |= _copy_born(*born)
         changed.append(born[1])
@@ -139,7 +155,7 @@ def _require_terms_that_can_be_updated(self: DiffSystem, system: Any) -> None:
     scaled = {tuple(sorted(pair)) for pair in self.pairs_14.tolist()}
     for force in system.getForces():
         name = type(force).__name__
-        holds = name == "CustomNonbondedForce"
+        holds = name == "CustomNonbondedForce" and not (NBFIX in self.sections and is_typed(force))
         if name == "CustomBondForce" and scaled:
             pairs = (force.getBondParameters(i)[:2] for i in range(force.getNumBonds()))
             holds = scaled <= {tuple(sorted(pair)) for pair in pairs}
@@ -240,7 +256,7 @@ def _sites(system: Any, table: Table | None) -> list[tuple[int, Any]]:
 
 
 def _settings(force: Any) -> list[Any]:
-    return [getattr(force, f"get{name}")() for name in _SETTINGS]
+    return [getattr(force, f"get{name}")() for name in _SETTINGS if hasattr(force, f"get{name}")]
 
 
 def _copy_born(fresh: Any, force: Any) -> bool:
