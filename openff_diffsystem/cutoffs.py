@@ -53,7 +53,8 @@ class CutoffScheme(NamedTuple):
     cutoff
         nm.
     switch_distance
-        Where the Lennard-Jones interaction begins to be switched off, nm; the cutoff if it is not.
+        Where the Lennard-Jones interaction, or the pair form in its place, begins to be switched off, nm; the cutoff if
+        it is not.
     alpha
         Ewald splitting parameter, 1/nm; ``None`` for the reaction field.
     mesh
@@ -61,7 +62,7 @@ class CutoffScheme(NamedTuple):
     dispersion_mesh
         Points of the mesh for the attraction between Lennard-Jones particles; ``None`` where that ends at the cutoff.
     dispersion_correction
-        Whether Lennard-Jones interactions beyond the cutoff are averaged.
+        Whether those interactions are averaged beyond the cutoff.
     dielectric
         Relative permittivity beyond the cutoff of the reaction field.
     """
@@ -83,7 +84,7 @@ class CutoffScheme(NamedTuple):
 
     @property
     def switch_width(self) -> float:
-        """Over which distance the Lennard-Jones interaction is switched off, nm."""
+        """Over which distance interactions other than Coulomb ones are switched off, nm."""
         return self.cutoff - self.switch_distance
 
 

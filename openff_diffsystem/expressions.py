@@ -105,7 +105,6 @@ class Expression:
     """
 
     def __init__(self, text: str, particle_functions: Mapping[str, int] | None = None) -> None:
-        self.text = text
         value, *definitions = [part for part in text.split(";") if part.strip()] or [""]
         self._value = _Parser(text, value, particle_functions or {}).parse()
         self._definitions: dict[str, Any] = {}
@@ -121,7 +120,7 @@ class Expression:
             known.add(name)
         self.variables = tuple(needed)
 
-    def __call__(self, **values: Any) -> Any:
+    def __call__(self, /, **values: Any) -> Any:
         """The value for arrays of one shape, one for each of ``variables``.
 
         Derivatives are taken in forward mode, one variable at a time, so that ``select`` passes on nothing from the
@@ -132,10 +131,10 @@ class Expression:
             scope = dict(zip(self.variables, given, strict=True))
             for name, meaning in self._definitions.items():
                 scope[name] = _evaluate(meaning, scope)
-            return jnp.broadcast_to(_evaluate(self._value, scope), shape)
+            return jnp.broadcast_to(jnp.asarray(_evaluate(self._value, scope), dtype), shape)
 
         arrays = jnp.broadcast_arrays(*(jnp.asarray(values[name]) for name in self.variables))
-        shape = arrays[0].shape if arrays else ()
+        shape, dtype = (arrays[0].shape, jnp.result_type(*arrays)) if arrays else ((), None)
         return _elementwise(function)(*arrays)
 
 

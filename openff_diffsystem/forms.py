@@ -96,7 +96,7 @@ class PairForm:
     section, columns
         As for :class:`ValenceForm`.
     energy
-        Energies of pairs; the same if both particles change places.
+        Energies of pairs; the same if both particles change places. In boxes they must fall faster than 1/r^3.
     sites
         ``TAGNAME`` of a ``VirtualSiteHandler`` whose parameters have these columns, in place of ``epsilon`` and
         ``sigma``, if virtual sites are to be covered. In a system its sites are the section ``VirtualSites``.
@@ -145,8 +145,8 @@ def register_form(form: Form) -> None:
     Raises
     ------
     DuplicateFormError
-        If another form has that section: one with another energy function, kind, columns or number of atoms. Or if
-        it is one of SMIRNOFF's own.
+        If another form has that section: one with another energy function, kind, columns, number of atoms or
+        section of sites. Or if the section, or that of its sites, is one of SMIRNOFF's own.
     UnsupportedInputError
         If it is no form, or its columns are not names.
     """

@@ -79,14 +79,13 @@ def evaluate_frames(
     BoxError
         If a box is not in reduced form or narrower than twice the cutoff.
     UnsupportedInputError
-        If there are not as many boxes as frames, a frame is ``None``, or there are no frames at all.
+        If there are fewer boxes than frames, or more where they are a sequence; if a frame is ``None``; or if there are
+        no frames at all.
     """
     given = jax.tree.map(jnp.asarray, system.as_theta(theta))
     boxes = _boxes(system, box_vectors)
-    n_frames, n_boxes = _length(frames), _length(box_vectors)
-    one_each = np.ndim(getattr(box_vectors, "m", box_vectors)) == 3
-    if one_each and n_frames is not None and n_frames != n_boxes:
-        raise UnsupportedInputError(f"there are {n_boxes} boxes for {n_frames} frames")
+    n_boxes = None if _is_for_all(box_vectors) else _length(box_vectors)
+    _require_as_many(n_boxes, _length(frames))
     lists = _Lists(system, given, skin)
     pending: deque = deque()
     results: list[tuple] = []
@@ -105,6 +104,7 @@ def evaluate_frames(
     results.extend(map(jax.device_get, pending))
     if not results:
         raise UnsupportedInputError("there are no frames")
+    _require_as_many(n_boxes, len(results))
     if not gradients:
         return FrameEnergies(np.array(results), None)
     energies, slopes = zip(*results, strict=True)
@@ -174,6 +174,15 @@ def _cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
 
+def _is_for_all(box_vectors: Any) -> bool:
+    return box_vectors is None or np.ndim(getattr(box_vectors, "m", box_vectors)) == 2
+
+
+def _require_as_many(n_boxes: int | None, n_frames: int | None) -> None:
+    if n_boxes is not None and n_frames is not None and n_boxes != n_frames:
+        raise UnsupportedInputError(f"there are {n_boxes} boxes for {n_frames} frames")
+
+
 def _length(values: Any) -> int | None:
     return len(values) if hasattr(values, "__len__") else None
 
@@ -201,9 +210,10 @@ def _evaluate(
 def _boxes(system: DiffSystem, box_vectors: Any) -> Any:
     """A box for every frame: the same for all, or one after the other."""
     box = system.box_vectors if box_vectors is None else box_vectors
-    if box is None or np.ndim(getattr(box, "m", box)) == 2:
+    if _is_for_all(box):
         one = None if box is None else nanometers(box, "box vectors", (3, 3), BoxError)
         while True:
             yield one
+    assert box is not None
     for i, each in enumerate(box):
         yield nanometers(each, f"box vectors of frame {i}", (3, 3), BoxError)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
-from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.form_checks import check_in_boxes
 from openff_diffsystem.forms import PairForm, ValenceForm
 from openff_diffsystem.potentials.isolated import Interactions
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
@@ -19,15 +17,11 @@ from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic import PeriodicInteractions
 from openff_diffsystem.site_types import SITE_TYPES
 from openff_diffsystem.stored_forms import forms_of
-from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
 
 _TORSIONS = ("ProperTorsions", "ImproperTorsions")
-
-_CHECKED, _ALTERED, _NEAR = 32, 1.1, 0.4
-"""Where the symmetry of a pair form is looked at: so many classes, parameters times that, distance in nm."""
 
 
 def isolated_interactions(system: DiffSystem, add_constrained_forces: bool) -> Interactions:
@@ -51,14 +45,14 @@ def periodic_interactions(system: DiffSystem, add_constrained_forces: bool) -> P
     Raises
     ------
     UnsupportedForceFieldError
-        If the energy of a registered pair form depends on the order of the particles.
+        If the energy of a registered pair form depends on the order of the particles, or falls too slowly.
     """
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
     forms = _pair_forms(system)
     classes = {form.section: _form_classes(system, form.section) for form in forms}
     for form in forms:
-        _check_symmetric(system, form, classes[form.section][0])
+        check_in_boxes(system, form, classes[form.section][0])
     return PeriodicInteractions(local, not_interacting(system), classes, _type_pairs(system))
 
 
@@ -85,27 +79,6 @@ def _form_classes(system: DiffSystem, section: str) -> tuple[np.ndarray, np.ndar
     keys = np.concatenate([array.reshape(shape) for array in identity], axis=1)
     _, rows, classes = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     return rows.astype(np.int32), np.bincount(classes.ravel(), weights=where.copies)
-
-
-def _check_symmetric(system: DiffSystem, form: PairForm, rows: np.ndarray) -> None:
-    """Raise unless some pairs of particles, one with altered parameters, have the same energy in either order.
-
-    Neighbour lists hold pairs from both sides, and only one of them is derived.
-    """
-    values = system.assignment_map(np.asarray(system.force_field_parameters.vector))
-    parameters = SystemParameters(values, system.system_layout)
-    some = parameters.unique(form.section)[rows[:_CHECKED]]
-    first, second = np.repeat(np.arange(len(some)), len(some)), np.tile(np.arange(len(some)), len(some))
-    sides = [list(side.T[:, :, None]) for side in (some[first], _ALTERED * some[second])]
-    with jax.ensure_compile_time_eval():
-        settings = parameters.settings(form.section)
-        r2 = jnp.full((len(first), 1), _NEAR**2, values.dtype)
-        forth, back = (form.energy(r2, a, b, settings) for a, b in (sides, sides[::-1]))
-        same = bool(jnp.allclose(forth, back, rtol=1e-4, atol=0.0, equal_nan=True))
-    if not same:
-        raise UnsupportedForceFieldError(
-            f"the energy of {form.section} changes where two particles change places; in a box it must not"
-        )
 
 
 def counted_terms(system: DiffSystem, add_constrained_forces: bool) -> dict[str, np.ndarray]:

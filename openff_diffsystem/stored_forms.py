@@ -89,19 +89,21 @@ class CustomEnergy:
 
     def unknown_names(self, settings: Sequence[str], n_particles: int) -> list[str]:
         """The names in the expression that are neither geometry nor a parameter."""
-        known = {*self.columns, *settings}
+        known = {*self.columns, *settings, *self.geometry(n_particles)}
         if self.force == COMPOUND:
-            particles = range(1, n_particles + 1)
-            known |= {f"{axis}{i}" for i in particles for axis in "xyz"}
-            allowed = {f"p{i}" for i in particles}
+            allowed = {f"p{i}" for i in range(1, n_particles + 1)}
             known |= {
                 name
                 for name in self.expression.variables
                 if "(" in name and allowed.issuperset(name[:-1].partition("(")[2].split(","))
             }
-        else:
-            known.add(VARIABLES[self.force][0])
         return [name for name in self.expression.variables if name not in known]
+
+    def geometry(self, n_particles: int) -> list[str]:
+        """The names that the geometry of a term of so many particles has in the expression."""
+        if self.force == COMPOUND:
+            return [f"{axis}{i}" for i in range(1, n_particles + 1) for axis in "xyz"]
+        return [VARIABLES[self.force][0]]
 
 
 @lru_cache(maxsize=256)

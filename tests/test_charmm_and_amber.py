@@ -23,6 +23,11 @@ ENERGY = {"rel": 1e-7, "abs": 1e-6}
 correction of a CustomNonbondedForce numerically."""
 
 
+def assert_same_forces(found, wanted):
+    """1e-9 of each, or 1e-12 of the largest: each is a sum of thousands of both signs, rounded at 1e-16."""
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12 * np.abs(wanted).max())
+
+
 @cache
 def peptide():
     """Cyclo-(Ala-Ser-Gly-Gly): topology and positions. OpenMM tries CHARMM's patches for ends for minutes."""
@@ -78,7 +83,15 @@ def test_energy_and_forces(name):
         positions, theta, None, neighbors
     )
     assert float(energy) == pytest.approx(wanted, **ENERGY)
-    np.testing.assert_allclose(-slope, forces, rtol=1e-6, atol=1e-9 * np.abs(forces).max())
+    print(
+        name,
+        np.abs(slope + forces).max() / np.abs(forces).max(),
+        np.abs(
+            (slope + forces)[np.abs(forces) > 1e-3 * np.abs(forces).max()]
+            / forces[np.abs(forces) > 1e-3 * np.abs(forces).max()]
+        ).max(),
+    )
+    assert_same_forces(-slope, forces)
     # the weights of a spline add up to one
     n_terms = len(ours.indices("CMAPTorsions"))
     assert float(slopes["CMAPTorsions"]["energy"].sum()) == pytest.approx(n_terms, abs=1e-12) and n_terms >= 4
@@ -107,7 +120,7 @@ def test_back_to_openmm(name):
     energy, forces = evaluate(ours.to_openmm(), positions)
     wanted, wanted_forces = evaluate(system, positions)
     assert energy == pytest.approx(wanted, **ENERGY)
-    np.testing.assert_allclose(forces, wanted_forces, rtol=1e-9, atol=1e-12 * np.abs(wanted_forces).max())
+    assert_same_forces(forces, wanted_forces)
 
 
 def test_a_table_of_types_becomes_parameters_of_particles():
@@ -240,7 +253,7 @@ def test_charmm_files(tmp_path):
     wanted, forces = evaluate(system, positions)
     energy, slope = jax.value_and_grad(ours.to_jax_potential())(positions, ours.force_field_parameters)
     assert float(energy) == pytest.approx(wanted, **ENERGY)
-    np.testing.assert_allclose(-slope, forces, rtol=1e-9, atol=1e-12 * np.abs(forces).max())
+    assert_same_forces(-slope, forces)
     assert "CustomTorsions" in ours.sections and len(ours.indices("Bonds")) == 10  # with Urey-Bradley terms
     assert evaluate(ours.to_openmm(), positions)[0] == pytest.approx(wanted, **ENERGY)
 
@@ -267,4 +280,4 @@ def test_gaff(tmp_path):
     wanted, forces = evaluate(system, positions)
     energy, slope = jax.value_and_grad(ours.to_jax_potential())(positions, ours.force_field_parameters)
     assert float(energy) == pytest.approx(wanted, **ENERGY)
-    np.testing.assert_allclose(-slope, forces, rtol=1e-8, atol=1e-10 * np.abs(forces).max())
+    assert_same_forces(-slope, forces)

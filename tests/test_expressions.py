@@ -101,9 +101,18 @@ def test_derivatives_in_what_is_not_the_first_variable():
     np.testing.assert_allclose(mapped, [[0.25, 4.0]] * 3, rtol=1e-15)
 
 
-def test_dtype_is_that_of_the_arguments():
-    expression = Expression("k*(r-0.1)^2+step(r)*erf(r)+2^0.5")
-    assert expression(r=jnp.ones(2, jnp.float32), k=jnp.ones(2, jnp.float32)).dtype == jnp.float32
+@pytest.mark.parametrize("text", ("k*(r-0.1)^2+step(r)*erf(r)+2^0.5", "step(r-0.1)+0*k", "step(r)", "select(k-1,1,0)"))
+def test_dtype_is_that_of_the_arguments(text):
+    """Of the slope, too, where constants are all that is left."""
+    expression = Expression(text)
+    value = {name: jnp.ones(2, jnp.float32) for name in expression.variables}
+    assert expression(**value).dtype == jnp.float32
+    slopes = jax.grad(lambda given: jnp.sum(expression(**given)))(value)
+    assert all(slope.dtype == jnp.float32 and np.isfinite(slope).all() for slope in slopes.values())
+
+
+def test_any_name_can_be_a_variable():
+    assert float(Expression("self*r + text")(self=2.0, r=3.0, text=1.0)) == 7.0
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.molecules import with_charges
 from tests.openmm_reference import energy_of, forces_of
 
 RELATIVE = 1e-10
-"""Energies differ by rounding: 1e-16 of parts that are thousands of times as large."""
+"""Energies differ by rounding: 1e-16 of thousands of parts, whose sums of both signs are up to 1e3 times as large."""
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -34,6 +34,7 @@ def test_energy_and_forces(name):
     assert abs(tail) > 1.0
     assert float(energy) == pytest.approx(energy_of(context), abs=TAIL * abs(tail))
     forces = forces_of(context)
+    # exponentials of up to 20 amplify the rounding of distances; thousands of pairs add up to a force
     assert np.abs(forces + np.asarray(gradient)).max() < 1e-9 * np.sqrt(np.mean(forces**2))
 
 
@@ -68,6 +69,25 @@ def test_frames_files_and_system_parameters(tmp_path):
 
 def lopsided(r2, a, b, settings):
     return custom_forms.double_exponential(r2, a, b, settings) * a[0]
+
+
+def slow(r2, a, b, settings):
+    return a[1] * b[1] * r2**-1.5
+
+
+def test_energies_that_cannot_be_averaged(monkeypatch):
+    """The integral of 1/r^3 beyond the cutoff is infinite, that of 1/r^4 is not."""
+    one = case("ethanol in water, triclinic")
+    form = forms.form_of("DoubleExponential")
+    monkeypatch.setitem(forms._REGISTERED, "DoubleExponential", dataclasses.replace(form, energy=slow))
+    with pytest.raises(UnsupportedForceFieldError, match="DoubleExponential falls too slowly beyond the cutoff"):
+        one.build(one.force_field).neighbor_list()
+    system = one.build(one.force_field)
+    system.engine_options = system.engine_options._replace(dispersion_correction=False)
+    system.neighbor_list()
+    quick = dataclasses.replace(form, energy=lambda r2, a, b, settings: a[1] * b[1] / r2**2)
+    monkeypatch.setitem(forms._REGISTERED, "DoubleExponential", quick)
+    one.build(one.force_field).neighbor_list()
 
 
 def test_refusals(monkeypatch):

@@ -68,8 +68,9 @@ def test_bad_frames(trajectory):
     system, frames, vectors = trajectory
     with pytest.raises(UnsupportedInputError, match="no box for frame 2"):
         system.evaluate_frames(iter(frames), box_vectors=vectors[:2])
-    with pytest.raises(UnsupportedInputError, match="6 boxes for 3 frames"):
-        system.evaluate_frames(frames[:3], box_vectors=vectors)
+    for three in (frames[:3], iter(frames[:3])):
+        with pytest.raises(UnsupportedInputError, match="6 boxes for 3 frames"):
+            system.evaluate_frames(three, box_vectors=list(vectors))
     with pytest.raises(UnsupportedInputError, match="no frames"):
         system.evaluate_frames([])
     broken = frames.copy()

@@ -23,6 +23,30 @@ def _born():
     return force
 
 
+def _particles_missing():
+    """Of a force beside the NonbondedForce: a solvent of two, and a table of types of one."""
+    solvent = openmm.GBSAOBCForce()
+    for _ in range(2):
+        solvent.addParticle(0.1, 0.15, 0.8)
+    return solvent
+
+
+def _types_missing():
+    table = openmm.CustomNonbondedForce("acoef(type1, type2)/r^12 - bcoef(type1, type2)/r^6")
+    for name in ("acoef", "bcoef"):
+        table.addTabulatedFunction(name, openmm.Discrete2DFunction(1, 1, [1e-6]))
+    table.addPerParticleParameter("type")
+    table.addParticle([0])
+    return table
+
+
+def _global(value):
+    force = openmm.CustomBondForce("lam*r")
+    force.addGlobalParameter("lam", value)
+    force.addBond(0, 1, [])
+    return force
+
+
 def _without_a_length():
     force = openmm.HarmonicBondForce()
     force.addBond(0, 1, float("nan"), 1000.0)
@@ -32,6 +56,9 @@ def _without_a_length():
 REFUSED = {
     "NonbondedForce.* has 0 particles, the System has 4": lambda: system_of(openmm.NonbondedForce()),
     r"length of the term of Bonds between particles \[0, 1\] is NaN": lambda: system_of(_without_a_length()),
+    "GBSAOBCForce has 2 particles, the System has 4": lambda: system_of(nonbonded(), _particles_missing()),
+    "CustomNonbondedForce has 1 particles, the System has 4": lambda: system_of(nonbonded(), _types_missing()),
+    "the global parameter 'lam' of CustomBonds is NaN": lambda: system_of(nonbonded(), _global(float("nan"))),
     "CustomNonbondedForce": lambda: system_of(openmm.CustomNonbondedForce("1/r")),
     "combine_nonbonded_forces": lambda: system_of(nonbonded(), openmm.CustomNonbondedForce("1/r")),
     "CutoffNonPeriodic": lambda: system_of(nonbonded(setNonbondedMethod=openmm.NonbondedForce.CutoffNonPeriodic)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -202,6 +203,21 @@ def test_update(name, target):
     assert energy != pytest.approx(reference(CASES[name]())[0], rel=1e-3)
 
 
+def test_update_of_a_global_parameter_that_a_restraint_shares():
+    """OpenMM refuses to begin a Context anew with two default values of a parameter."""
+    bond = bond_force("lam*r^2", "lam", default=3.0)
+    restraint = openmm.CustomExternalForce("lam*x^2")
+    restraint.addGlobalParameter("lam", 3.0)
+    system = DiffSystem.from_openmm(system_of(copy.deepcopy(bond)))
+    openmm_system = system_of(bond, restraint)
+    context = context_of(openmm_system, POSITIONS)
+    system.update_openmm(context, 2.0 * system.force_field_parameters.vector)
+    energy = energy_of(context)
+    context.reinitialize(preserveState=True)
+    assert energy_of(context) == pytest.approx(energy, rel=1e-12)
+    assert [force.getGlobalParameterDefaultValue(0) for force in openmm_system.getForces()] == [6.0, 6.0]
+
+
 def test_terms_of_one_map_that_part_get_maps_of_their_own():
     system = ours("maps")
     parameters = system.parameterize()
@@ -337,9 +353,11 @@ def _tabulated():
     return force
 
 
-def _compound(text):
+def _compound(text, *names):
     force = openmm.CustomCompoundBondForce(2, text)
-    force.addBond([0, 1], [])
+    for name in names:
+        force.addPerBondParameter(name)
+    force.addBond([0, 1], [7.0] * len(names))
     return force
 
 
@@ -347,6 +365,7 @@ REFUSED = {
     "bessel is no function that is covered": lambda: bond_force("bessel(r)"),
     "CustomBondForce 'my own' has no parameter 'k'": lambda: bond_force("k*r", name="my own"),
     "two meanings for the name 'r'": lambda: bond_force("r", "r"),
+    "two meanings for the name 'x1'": lambda: _compound("x1*distance(p1,p2)", "x1"),
     "CustomBondForce wraps its terms": _periodic,
     "CMAPTorsionForce has maps of 2 sizes": _sizes,
     "CustomCompoundBondForce has tabulated functions": _tabulated,
@@ -366,7 +385,7 @@ def test_refused_by_name(message):
 
 @pytest.mark.parametrize("name", CASES)
 def test_batches_refuse_systems_with_forms_of_their_own(name):
-    with pytest.raises(UnsupportedInputError, match=f"forms of its own, for {ours(name).sections[0]}"):
+    with pytest.raises(UnsupportedInputError, match=f"system 0 holds {ours(name).sections[0]}"):
         DiffSystem.concatenate([ours(name)] * 2)
 
 

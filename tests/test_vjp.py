@@ -209,6 +209,14 @@ def test_refused_arguments(ethanol):
     vector[3] = np.nan
     with pytest.raises(NonFiniteParameterError, match=r"theta hold NaN or infinity, first at index \[3\]"):
         ethanol.energy_vjp(positions, vector)
+    with pytest.raises(NonFiniteParameterError, match=r"theta hold NaN or infinity, first at index \[3\]"):
+        ethanol.vjp(vector)
+    broken = np.array(ethanol.parameterize().unique("Bonds"))
+    broken[1, 0] = np.inf
+    with pytest.raises(
+        NonFiniteParameterError, match=r"parameters/Bonds hold NaN or infinity, first at index \[1, 0\]"
+    ):
+        ethanol.energy_vjp(positions, parameters={"Bonds": broken})
     pullback = ethanol.vjp()[1]
     with pytest.raises(ParameterMismatchError, match="no section 'Bond'"):
         pullback({"Bond": positions})

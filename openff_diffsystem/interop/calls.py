@@ -30,12 +30,8 @@ if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
 
 
-_FINITE: dict[str, type[Exception]] = {
-    "positions": PositionsError,
-    "theta": NonFiniteParameterError,
-    "box_vectors": BoxError,
-}
-"""What must not hold NaN, and the error that says so."""
+_NOT_FINITE: dict[str, type[Exception]] = {"positions": PositionsError, "box_vectors": BoxError}
+"""The errors that say so; of theta and parameters, of which there may be several leaves, NonFiniteParameterError."""
 
 
 @dataclass
@@ -94,7 +90,7 @@ class EnergyCall:
         Raises
         ------
         PositionsError, BoxError, NonFiniteParameterError
-            If what is no array of jax holds a NaN, as everywhere in this package.
+            If what is no array of jax holds a NaN. To ask for the numbers of those would mean to wait for them.
         UnsupportedInputError
             If a neighbour list has to be built for a batch of configurations.
         StaleNeighborListError
@@ -111,15 +107,8 @@ class EnergyCall:
         return self._constants
 
     def _require_finite(self, arrays: Sequence[jax.Array]) -> None:
-        for name, error in _FINITE.items():
-            if name not in self.names:
-                continue
-            i = self.names.index(name)
-            if isinstance(self.leaves[i], jax.Array):
-                continue
-            bad = np.argwhere(~np.isfinite(np.asarray(arrays[i])))
-            if len(bad):
-                raise error(f"{name} hold NaN or infinity, first at index {bad[0].tolist()}")
+        for name, leaf, array in zip(self.names, self.leaves, arrays, strict=True):
+            require_finite(name, leaf, array, _NOT_FINITE.get(name, NonFiniteParameterError))
 
     def _neighbors(self, arrays: Sequence[jax.Array]) -> NeighborList:
         if any(tuple(a.shape) != tuple(leaf.shape) for a, leaf in zip(arrays, self.leaves, strict=True)):
@@ -132,6 +121,15 @@ class EnergyCall:
         concrete = jax.tree.unflatten(self.structure, arrays)
         theta = replaced(self.potential.model(True), concrete)
         return self.potential.serving_list(concrete.positions, theta, concrete.box_vectors, self.neighbors)
+
+
+def require_finite(name: str, leaf: Any, array: jax.Array, error: type[Exception]) -> None:
+    """Raise where a leaf that is no array of jax, which as one is ``array``, holds a NaN or infinity."""
+    if isinstance(leaf, jax.Array):
+        return
+    bad = np.argwhere(~np.isfinite(np.asarray(array)))
+    if len(bad):
+        raise error(f"{name} hold NaN or infinity, first at index {bad[0].tolist()}")
 
 
 def complete_inputs(

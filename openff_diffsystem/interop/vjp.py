@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMismatchError
 from openff_diffsystem.interop.arrays import from_jax, to_jax
-from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
+from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs, require_finite
 from openff_diffsystem.interop.programs import parameters_program
 from openff_diffsystem.potential import Potential
 from openff_diffsystem.processes import require_own_process
@@ -65,6 +65,8 @@ def vjp(system: DiffSystem, theta: Any = None, *, unique: bool = False) -> tuple
     ------
     ParameterMismatchError
         If theta belongs to another force field or has the wrong shape.
+    NonFiniteParameterError
+        If theta is no array of jax and holds a NaN.
     PrecisionError
         If theta is in double precision and jax is set to single.
     """
@@ -72,6 +74,8 @@ def vjp(system: DiffSystem, theta: Any = None, *, unique: bool = False) -> tuple
     theta = checked_theta(system, system.force_field_parameters.vector if theta is None else theta)
     leaves, structure = jax.tree.flatten(theta)
     arrays = [to_jax(leaf, "theta") for leaf in leaves]
+    for leaf, array in zip(leaves, arrays, strict=True):
+        require_finite("theta", leaf, array, NonFiniteParameterError)
     model, program, sections = system.assignment_model, parameters_program(structure, unique), system.sections
     values = program(model, *arrays)
     # the map is affine: its pullback needs the shape and dtype of theta, and no number that may change meanwhile
@@ -136,6 +140,8 @@ def energy_vjp(
         If an array is in double precision and jax is set to single.
     PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
         If an argument does not fit this system.
+    NonFiniteParameterError
+        If numbers of theta or ``parameters`` that are no arrays of jax are NaN; of positions or box the errors above.
     """
     potential = Potential(system, chunk_size, add_constrained_forces)
     call = EnergyCall(potential, complete_inputs(system, positions, theta, box_vectors, parameters), neighbors)

@@ -7,6 +7,7 @@ to infinity, and of what the switching function takes away. Particles with the s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache, partial
 
 import jax
@@ -66,6 +67,24 @@ def form_tail(
     # pairs i <= j of n particles, each particle with itself among them, stand for n^2 / 2 pairs
     total = jnp.sum(jax.lax.map(of_class, (columns, counts)))
     return 4.0 * math.pi * n_particles / (n_particles + 1) * total / volume
+
+
+def integrals_beyond(
+    form: PairForm, settings: Mapping[str, jax.Array], columns: jax.Array, cutoff: float, n_nodes: int
+) -> jax.Array:
+    """The integral of f(r) r^2 from the cutoff on, of each class of particles with itself, ``(n_classes,)``.
+
+    Parameters
+    ----------
+    columns
+        ``(n_classes, n_columns)``, MD units.
+    n_nodes
+        Points of the quadrature.
+    """
+    r2, weights = (jnp.asarray(array, columns.dtype) for array in _quadrature(cutoff, cutoff, n_nodes))
+    numbers = jnp.stack(list(settings.values()))
+    nodes = jax.vmap(partial(pair_energies, form, tuple(settings)), in_axes=(0, None, None, None))
+    return jax.vmap(lambda one: jnp.sum(nodes(r2, one, one, numbers) * weights))(columns)
 
 
 @lru_cache

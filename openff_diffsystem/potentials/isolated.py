@@ -51,7 +51,7 @@ class Interactions:
     n_atoms
         Number of atoms.
     forms
-        The registered forms of the system's sections, as they are when the arrays are made. Static.
+        The forms of the system's sections, registered or its own, as they are when the arrays are made. Static.
     born_model, surface_area
         Generalised Born model, if the solvent is implicit, and whether it comes with a surface-area term. Static.
     nbfix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from openff_diffsystem.exceptions import (
 )
 from openff_diffsystem.forms import form_of, is_built_in
 from openff_diffsystem.interop.openmm.terms import ForceTerms, Table, described, number
-from openff_diffsystem.stored_forms import COMPOUND, FORCE, VARIABLES, CustomEnergy
+from openff_diffsystem.stored_forms import COMPOUND, FORCE, CustomEnergy
 from openff_diffsystem.system_parameters import SystemParameters
 
 TERM = {
@@ -71,13 +72,13 @@ def read_custom(force: Any) -> Custom:
         force.getGlobalParameterName(i): float(force.getGlobalParameterDefaultValue(i))
         for i in range(force.getNumGlobalParameters())
     }
-    names = [*columns, *settings, *([VARIABLES[kind][0]] if kind in VARIABLES else [])]
-    if len(set(names)) < len(names):
-        repeated = next(n for n in names if names.count(n) > 1)
-        raise UnsupportedForceError(f"{name} has two meanings for the name {repeated!r}")
     energy = CustomEnergy(kind, force.getEnergyFunction(), columns)
     rows = [_flat(row) for row in _rows(force)]
     width = len(rows[0]) - len(columns)
+    names = [*columns, *settings, *energy.geometry(width)]
+    if len(set(names)) < len(names):
+        repeated = next(n for n in names if names.count(n) > 1)
+        raise UnsupportedForceError(f"{name} has two meanings for the name {repeated!r}")
     try:
         unknown = energy.unknown_names(tuple(settings), width)
     except ExpressionError as error:
@@ -128,9 +129,16 @@ def write_custom(words: dict[str, str], parameters: SystemParameters, section: s
 
 
 def custom_change(
-    words: dict[str, str], parameters: SystemParameters, section: str, force: Any, in_their_order: Callable[..., Table]
+    words: dict[str, str],
+    parameters: SystemParameters,
+    section: str,
+    force: Any,
+    in_their_order: Callable[..., Table],
+    openmm_system: Any,
 ) -> Callable[[Any], bool]:
     """Give a force new parameters: what does so, for a Context or ``None``, and returns whether to begin anew.
+
+    Other forces of the System that share a global parameter get its new value as well: OpenMM has one per Context.
 
     Raises
     ------
@@ -139,14 +147,14 @@ def custom_change(
     """
     kind, name = words[FORCE], described(force)
     settings = {key: float(value) for key, value in parameters.settings(section).items()}
-    places = {force.getGlobalParameterName(i): i for i in range(force.getNumGlobalParameters())}
+    present = {force.getGlobalParameterName(i) for i in range(force.getNumGlobalParameters())}
     columns = tuple(
         getattr(force, f"getPer{TERM[kind]}ParameterName")(i)
         for i in range(getattr(force, f"getNumPer{TERM[kind]}Parameters")())
     )
     if force.getEnergyFunction() != words["expression"]:
         raise ParameterMismatchError(f"{name} of the OpenMM System has another expression than {section}")
-    if columns != parameters.layout.sections[section].columns or set(places) != set(settings):
+    if columns != parameters.layout.sections[section].columns or present != set(settings):
         raise ParameterMismatchError(f"{name} of the OpenMM System has other parameters than {section}")
     table = in_their_order(kind, [_flat(row) for row in _rows(force)])
 
@@ -154,7 +162,7 @@ def custom_change(
         for i, row in enumerate(table.rows()):
             getattr(force, f"set{TERM[kind]}Parameters")(i, *_nested(kind, row, table.particles.shape[1]))
         for key, value in settings.items():
-            force.setGlobalParameterDefaultValue(places[key], value)
+            _set_everywhere(openmm_system, key, value)
             if context is not None:
                 context.setParameter(key, value)
         return False
@@ -162,10 +170,21 @@ def custom_change(
     return apply
 
 
+def _set_everywhere(openmm_system: Any, name: str, value: float) -> None:
+    for force in openmm_system.getForces():
+        if not hasattr(force, "setGlobalParameterDefaultValue"):
+            continue
+        for i in range(force.getNumGlobalParameters()):
+            if force.getGlobalParameterName(i) == name:
+                force.setGlobalParameterDefaultValue(i, value)
+
+
 def require_one_value(settings: dict[tuple[str, str], float]) -> None:
     """Raise where forces that share a global parameter have two values of it: OpenMM has one per Context."""
     seen: dict[str, tuple[str, float]] = {}
     for (section, name), value in settings.items():
+        if not math.isfinite(value):
+            raise UnsupportedForceError(f"the global parameter {name!r} of {section} is NaN or infinite")
         before = seen.setdefault(name, (section, value))
         if before[1] != value:
             raise UnsupportedForceError(

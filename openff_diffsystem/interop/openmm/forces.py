@@ -11,7 +11,7 @@ from openff_diffsystem.cutoffs import EngineOptions
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.ryckaert_bellemans import RYCKAERT_BELLEMANS
 from openff_diffsystem.interop.openmm.stored import KINDS
-from openff_diffsystem.interop.openmm.terms import ForceTerms, described, number
+from openff_diffsystem.interop.openmm.terms import ForceTerms, described, number, require_particles
 
 _WITHOUT_ENERGY = (
     "CMMotionRemover",
@@ -170,10 +170,7 @@ def nonbonded_settings(force: Any) -> Nonbonded:
 
 def add_nonbonded(terms: dict[str, ForceTerms], force: Any, order: np.ndarray) -> np.ndarray:
     """Add particles and exceptions; the pairs that do not interact at all, ``(n, 2)``."""
-    if force.getNumParticles() != len(order):
-        raise UnsupportedForceError(
-            f"{described(force)} has {force.getNumParticles()} particles, the System has {len(order)}"
-        )
+    require_particles(force, len(order))
     everyone = [force.getParticleParameters(i) for i in order.tolist()]
     particles = order[:, None]
     charges = np.array([[number(charge)] for charge, _, _ in everyone]).reshape(-1, 1)
@@ -195,6 +192,7 @@ def add_born(terms: dict[str, ForceTerms], force: Any, order: np.ndarray) -> dic
     name = described(force)
     if force.getNonbondedMethod() != force.NoCutoff:
         raise UnsupportedForceError(f"{name} with a cutoff is not covered; covered is NoCutoff")
+    require_particles(force, len(order))
     rows = np.array([[number(v) for v in force.getParticleParameters(i)] for i in order.tolist()])
     charges = terms["Electrostatics"].values[:, 0] if "Electrostatics" in terms else np.zeros(0)
     if not np.array_equal(charges, rows[:, 0]):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
-from openff_diffsystem.interop.openmm.terms import ForceTerms, Table, described
+from openff_diffsystem.interop.openmm.terms import ForceTerms, Table, described, require_particles
 
 _EXPRESSIONS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
     "acoef(type1,type2)/r^12-bcoef(type1,type2)/r^6": lambda a, b: (a, b),
@@ -88,6 +88,7 @@ def read_typed(force: Any, nonbonded: Any) -> TypedLennardJones:
         )
     if force.getNumInteractionGroups() or force.getNumGlobalParameters() or force.getNumComputedValues():
         raise UnsupportedForceError(f"{name} has interaction groups, global parameters or computed values")
+    require_particles(force, nonbonded.getNumParticles())
     _require_alike(force, nonbonded)
     squares = {key: _square(force, table) for key, table in tables.items()}
     particles = np.array([force.getParticleParameters(i) for i in range(force.getNumParticles())])

@@ -45,7 +45,7 @@ def own_parameters(
     settings: dict[tuple[str, str], float],
     names: list[str],
     tie_equal: bool,
-    context_wide: Collection[tuple[str, str]] = (),
+    context_wide: Collection[tuple[str, str]],
 ) -> tuple[ParameterLayout, np.ndarray, Assignment, SystemLayout]:
     """Theta, and the map from it to the system parameters: a gather, with constants where there is nothing to fit.
 
@@ -67,6 +67,9 @@ def own_parameters(
     sources: dict[tuple[str, str], int] = {}
     shared: dict[str, int] = {}
     start = n_values = 0
+    for (section, name), value in settings.items():
+        if not np.isfinite(value):
+            raise UnsupportedForceError(f"{name} of {section} is NaN or infinite")
     for section, one in terms.items():
         for term, column in np.argwhere(~np.isfinite(one.values))[:1].tolist():
             raise UnsupportedForceError(

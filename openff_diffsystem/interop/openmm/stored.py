@@ -102,7 +102,9 @@ def stored_changes(
             if kind == CMAP:
                 changes.append((force, maps_change(force, order)))
             else:
-                changes.append((force, custom_change(system.methods[section], parameters, section, force, order)))
+                changes.append(
+                    (force, custom_change(system.methods[section], parameters, section, force, order, openmm_system))
+                )
     return changes
 
 

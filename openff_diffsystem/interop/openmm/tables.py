@@ -83,8 +83,10 @@ def host_parameters(system: DiffSystem, theta: Any) -> SystemParameters:
 def _first_not_finite(system: DiffSystem, parameters: SystemParameters) -> str:
     for section, where in system.system_layout.sections.items():
         for term, column in np.argwhere(~np.isfinite(np.asarray(parameters[section])))[:1].tolist():
-            particles = system.term_indices[section][term].tolist()
-            return f"{where.columns[column]} of the term of {section} between particles {particles}"
+            particles = system.term_indices[section][term]
+            if system.openmm_particles is not None:
+                particles = np.where(particles < 0, particles, system.openmm_particles[np.maximum(particles, 0)])
+            return f"{where.columns[column]} of the term of {section} between particles {particles.tolist()}"
     settings = system.system_layout.settings
     return next(f"{name} of {tag}" for tag, name in settings if not np.isfinite(parameters.setting(tag, name)))
 

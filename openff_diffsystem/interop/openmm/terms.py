@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from openff_diffsystem.exceptions import UnsupportedForceError
+
 
 @dataclass
 class ForceTerms:
@@ -65,6 +67,14 @@ class Table:
 def number(value: Any) -> float:
     """A value, in MD units, that OpenMM returned."""
     return float(getattr(value, "_value", value))
+
+
+def require_particles(force: Any, n_particles: int) -> None:
+    """Raise an :class:`UnsupportedForceError` unless a force has as many particles as the System."""
+    if force.getNumParticles() != n_particles:
+        raise UnsupportedForceError(
+            f"{described(force)} has {force.getNumParticles()} particles, the System has {n_particles}"
+        )
 
 
 def described(force: Any) -> str:

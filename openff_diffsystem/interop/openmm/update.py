@@ -49,7 +49,8 @@ def update_openmm(
     The System may be one that :meth:`to_openmm` or openff-interchange made: terms are found by their particles. A
     Context takes over new parameters of terms as it runs. Constraints, virtual sites, cutoffs and dielectrics can only
     be changed by beginning anew, and if theta changes them it is reinitialised; positions, velocities and time stay.
-    Forces of classes that this system has no terms of, restraints for example, are left as they are.
+    Forces of classes that this system has no terms of, restraints for example, are left as they are, but for global
+    parameters that they share with custom forces of this system.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def update_openmm(
     Raises
     ------
     ParameterMismatchError
-        If a force is missing, there are two of its class, or its terms are not those of this system.
+        If there are other forces of a class than in this system, or their terms are not those of this system.
     NonFiniteParameterError
         If a parameter is NaN or infinite.
     UnsupportedForceError
