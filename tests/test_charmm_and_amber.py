@@ -83,14 +83,6 @@ def test_energy_and_forces(name):
         positions, theta, None, neighbors
     )
     assert float(energy) == pytest.approx(wanted, **ENERGY)
-    print(
-        name,
-        np.abs(slope + forces).max() / np.abs(forces).max(),
-        np.abs(
-            (slope + forces)[np.abs(forces) > 1e-3 * np.abs(forces).max()]
-            / forces[np.abs(forces) > 1e-3 * np.abs(forces).max()]
-        ).max(),
-    )
     assert_same_forces(-slope, forces)
     # the weights of a spline add up to one
     n_terms = len(ours.indices("CMAPTorsions"))
