@@ -43,8 +43,9 @@ class MorseBondHandler(ParameterHandler):
 class DoubleExponentialHandler(_NonbondedHandler):
     """epsilon (beta exp(alpha) / (alpha - beta) exp(-alpha r / r_min) - the same with alpha and beta exchanged).
 
-    H. Man et al., J. Chem. Inf. Model. 61, 5 (2021). The attributes are those of the handler in smirnoff-plugins:
-    with that package installed, registering the form is all that is left to do.
+    V. H. Man et al., J. Chem. Theory Comput. 17, 1086 (2021), doi:10.1021/acs.jctc.0c01267. The
+    attributes are those of the handler in smirnoff-plugins: with that package installed, registering the form is all
+    that is left to do.
     """
 
     class DoubleExponentialType(ParameterType):

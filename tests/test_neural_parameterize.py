@@ -10,7 +10,7 @@ import pytest
 from openff.toolkit import ForceField, Molecule, Topology
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.neural import (
     MoleculeGraph,
     ValenceNetwork,
@@ -395,6 +395,18 @@ def test_systems_without_molecules_are_refused_by_name(ethanol, models):
     ):
         with pytest.raises(ParameterMismatchError, match=r"molecules of this system are not known.*from_smirnoff"):
             refused()
+
+
+def test_molecules_that_are_not_there_and_what_is_no_array_are_refused(ethanol):
+    for outside in ([1], [-1], [0, 3]):
+        with pytest.raises(ParameterMismatchError, match="molecules must be numbers from 0 to 0"):
+            MoleculeGraph.from_system(ethanol, outside)
+    with pytest.raises(UnsupportedInputError, match="see from_molecule"):
+        MoleculeGraph.from_molecules(with_charges("CCO"))
+    with pytest.raises(
+        ParameterMismatchError, match="vdW/sigma must be an array, the model returns a list"
+    ):
+        lambda_module(ethanol, {"vdW/sigma": lambda graph: [1.0] * graph.n_atoms})
 
 
 def test_numbers_without_a_row_are_refused(sage):

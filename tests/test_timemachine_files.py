@@ -8,7 +8,9 @@ import math
 import re
 import sys
 import types
+from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from openff.toolkit import ForceField
@@ -20,6 +22,7 @@ from openff_diffsystem.exceptions import (
     NonFiniteParameterError,
     ParameterMismatchError,
     UnsupportedForceFieldError,
+    UnsupportedInputError,
 )
 from openff_diffsystem.interop import timemachine as tm
 from tests.molecules import with_charges
@@ -98,6 +101,52 @@ def test_simple_charges_become_library_charges():
     charge = new["LibraryCharges"].parameters[0].charge[0].m_as("elementary_charge")
     assert charge * np.sqrt(138.935456) == pytest.approx(0.5, rel=1e-15)
     assert tm.Handles.from_file(file).q_handle_intra.params.tolist() == [0.5]
+
+
+def test_numbers_of_any_kind_are_written_so_that_they_can_be_read():
+    file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200()))
+    rows = {name: list(section.params) for name, section in file.sections.items()}
+    for name, convert in (("HarmonicBond", np.array), ("HarmonicAngle", list), ("LennardJones", jnp.asarray)):
+        file.sections[name].params = [convert(row) for row in rows[name]]
+    file.sections["ProperTorsion"].params = [np.array(terms) for terms in rows["ProperTorsion"]]
+    assert {name: s.params for name, s in tm.ForceFieldFile.parse(file.format()).sections.items()} == rows
+    assert tm.read_timemachine(file, template=sage200()).to_string() == sage200().to_string()
+    for broken in ((jnp.asarray(np.nan), 0.15), np.array([1.0, np.inf]), [np.float32("nan"), 0.1]):
+        file.sections["HarmonicBond"].params[3] = broken
+        for refused in (file.format, partial(tm.read_timemachine, file), partial(tm.read_timemachine, file, sage200())):
+            with pytest.raises(NonFiniteParameterError, match=r"HarmonicBond, \[.* is not a finite number"):
+                refused()
+    file.sections["HarmonicBond"].params[3] = (1.0, 2.0, 3.0)
+    with pytest.raises(CorruptFileError, match=r"HarmonicBond, \[.* must have 2 numbers, it has 3"):
+        tm.read_timemachine(file)
+    file.sections["HarmonicBond"].params = rows["HarmonicBond"][:-1]
+    with pytest.raises(CorruptFileError, match="HarmonicBond has 88 SMIRKS for 87 rows"):
+        file.format()
+    no_terms = tm.ForceFieldFile({"ProperTorsion": tm.Section(["[*:1]~[*:2]~[*:3]~[*:4]"], [[]])})
+    with pytest.raises(UnsupportedForceFieldError, match="at least one term"):
+        tm.read_timemachine(no_terms)
+
+
+def test_handles_in_places_of_others_are_not_written():
+    """Their sections would be read as those of others, or one written over the other."""
+    environment, ligand = (tm.AM1CCCHandler(["[*:1]-[*:2]"], [charge], None) for charge in (0.1, 0.7))
+    handles = tm.Handles.from_smirnoff(sage200(), (environment, ligand))
+    with pytest.raises(UnsupportedForceFieldError, match="q_handle_intra is a AM1CCCHandler, whose section AM1CCC is"):
+        handles.to_file()
+    plain, intra = handles.lj_handle, handles.lj_handle_intra
+    for wrong in ({"lj_handle_intra": plain}, {"lj_handle": intra}, {"lj_handle": intra, "lj_handle_intra": plain}):
+        with pytest.raises(UnsupportedForceFieldError, match="lj_handle"):
+            dataclasses.replace(tm.Handles.from_smirnoff(sage200(), "am1bcc"), **wrong).to_file()
+
+
+def test_charges_of_a_file_are_sections_of_charges():
+    for name in ("LennardJones", "LibraryCharges"):
+        with pytest.raises(UnsupportedForceFieldError, match=f"{name} is no section of charges; there are AM1BCC"):
+            tm.to_timemachine(sage200(), {name: tm.Section([], [])})
+    with pytest.raises(UnsupportedInputError, match="got NoneType"):
+        tm.to_timemachine(sage200(), None)
+    text = tm.to_timemachine(sage200(), {"AM1CCC": tm.Section(["[#6:1]-[#1:2]"], [0.1])})
+    assert tm.Handles.from_file(tm.ForceFieldFile.parse(text), ignore="AM1CCC").q_handle is None
 
 
 @pytest.mark.parametrize(
@@ -192,6 +241,8 @@ def test_a_negative_root_of_epsilon_is_refused():
 def test_numbers_that_are_not_finite_are_neither_written_nor_read():
     handles = tm.Handles.from_smirnoff(sage200(), "am1bcc")
     handles.pt_handle.params[5, 1] = np.nan
+    with pytest.raises(NonFiniteParameterError, match=r"ProperTorsion, \[.* nan is not a finite"):
+        handles.pt_handle.serialize()
     with pytest.raises(NonFiniteParameterError, match=r"ProperTorsion, \[.* nan is not a finite"):
         handles.to_file().format()
     file = tm.ForceFieldFile.parse(tm.to_timemachine(sage200()))

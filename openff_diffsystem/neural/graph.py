@@ -127,7 +127,15 @@ class MoleculeGraph:
 
     @classmethod
     def from_molecules(cls, molecules: Any) -> MoleculeGraph:
-        """One graph of a ``Topology`` or of several molecules, side by side in their order."""
+        """One graph of a ``Topology`` or of several molecules, side by side in their order.
+
+        Raises
+        ------
+        UnsupportedInputError
+            If there are none, or it is one molecule, for which :meth:`from_molecule` is.
+        """
+        if isinstance(molecules, Molecule):
+            raise UnsupportedInputError("expected several molecules or a Topology, got a Molecule; see from_molecule")
         molecules = molecules.molecules if isinstance(molecules, Topology) else molecules
         return cls.concatenate([cls.from_molecule(molecule) for molecule in molecules])
 
@@ -143,10 +151,13 @@ class MoleculeGraph:
         Raises
         ------
         ParameterMismatchError
-            If the molecules of the system are not known.
+            If the molecules of the system are not known, or there is none of that number.
         """
         check_molecules(system)
-        chosen = range(len(system.molecules)) if molecules is None else molecules
+        n_molecules = len(system.molecules)
+        chosen = range(n_molecules) if molecules is None else molecules
+        if any(not 0 <= i < n_molecules for i in chosen):
+            raise ParameterMismatchError(f"molecules must be numbers from 0 to {n_molecules - 1}, got {list(chosen)}")
         return cls.concatenate([_graph_of_smiles(system.molecules[i][0]) for i in chosen])
 
     @classmethod

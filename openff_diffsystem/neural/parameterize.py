@@ -198,6 +198,9 @@ class LambdaModule:
                 check_known(section)
                 graph, title = self.graphs[name], f"{_title(name)}: {section}/{column}"
                 n_terms = getattr(graph, TERMS[section]).shape[0] if section in TERMS else graph.n_atoms
+                if not hasattr(values, "shape"):
+                    kind = type(values).__name__
+                    raise ParameterMismatchError(f"{title} must be an array, the model returns a {kind}")
                 shape = tuple(values.shape)
                 if shape not in ({(n_terms,), (n_terms, 6)} if "Torsions" in section else {(n_terms,)}):
                     raise ParameterMismatchError(f"{title} must have shape ({n_terms},), got {shape}")

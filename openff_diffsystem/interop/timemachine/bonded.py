@@ -98,6 +98,10 @@ class ProperTorsionHandler(_BondedHandle):
         if len(smirks) != len(params):
             raise ParameterMismatchError(f"ProperTorsionHandler: {len(smirks)} SMIRKS for {len(params)} lists of terms")
         self.smirks = list(smirks)
+        for pattern, terms in zip(smirks, params, strict=True):
+            if not isinstance(terms, Sequence) and np.ndim(terms) == 0:
+                wanted = f"a list of terms ({', '.join(self.columns)})"
+                raise ParameterMismatchError(f"ProperTorsionHandler: {pattern} must have {wanted}, not {terms}")
         params = [[terms] if len(terms) and np.ndim(terms[0]) == 0 else terms for terms in params]
         self.counts = np.array([len(terms) for terms in params], dtype=np.int32)
         self.params = self._rows([term for terms in params for term in terms], int(self.counts.sum()))
@@ -134,14 +138,9 @@ class ProperTorsionHandler(_BondedHandle):
 
         return cls._parameterize(build, params, mol, smirks, "propers", counts.tobytes())
 
-    def serialize(self) -> dict[str, dict[str, Any]]:
-        """As of the other handles, with a list of terms per pattern."""
+    def _patterns(self) -> list[tuple]:
         terms = np.split(self.params, np.cumsum(self.counts)[:-1]) if self.smirks else []
-        rows = [(smirks, part.tolist()) for smirks, part in zip(self.smirks, terms, strict=True)]
-        body: dict[str, Any] = {"patterns": rows}
-        if self.props is not None:
-            body["props"] = self.props
-        return {self.section(): body}
+        return [(smirks, part.tolist()) for smirks, part in zip(self.smirks, terms, strict=True)]
 
 
 class ImproperTorsionHandler(_BondedHandle):

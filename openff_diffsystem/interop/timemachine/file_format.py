@@ -15,8 +15,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from openff_diffsystem.exceptions import CorruptFileError, NonFiniteParameterError
 from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
 
@@ -106,10 +104,11 @@ class ForceFieldFile:
         ------
         NonFiniteParameterError
             If a number is NaN or infinite; the message names the section and the SMIRKS.
+        CorruptFileError
+            If a row is not what its section takes.
         """
-        check_finite(self.sections)
         lines = ["{"]
-        for name, section in self.sections.items():
+        for name, section in checked(self.sections).items():
             lines.append(f" {name!r}: {{'patterns': [")
             lines += [
                 f"  {_row(pattern, params)!r}," for pattern, params in zip(section.smirks, section.params, strict=True)
@@ -124,13 +123,43 @@ class ForceFieldFile:
         Path(path).write_text(self.format(), encoding="utf-8")
 
 
-def check_finite(sections: Mapping[str, Section]) -> None:
-    """Raise a :class:`NonFiniteParameterError` unless all numbers are finite: a file may hold no others."""
+def checked(sections: Mapping[str, Section]) -> dict[str, Section]:
+    """Sections, made by hand perhaps, as they are read from a file: Python's numbers, as many as a row takes.
+
+    Raises
+    ------
+    NonFiniteParameterError
+        If a number is NaN or infinite: a file may hold no others.
+    CorruptFileError
+        If a row is not what its section takes, or there are not as many rows as SMIRKS.
+    """
+    result = {}
     for name, section in sections.items():
-        for pattern, params in zip(section.smirks, section.params, strict=True):
-            for number in _numbers(params):
-                if not math.isfinite(number):
-                    raise NonFiniteParameterError(f"{name}, {pattern}: {float(number)} is not a finite number")
+        if len(section.smirks) != len(section.params):
+            raise CorruptFileError(f"section {name} has {len(section.smirks)} SMIRKS for {len(section.params)} rows")
+        rows = []
+        for pattern, given in zip(section.smirks, section.params, strict=True):
+            params = _plain(given)
+            require_finite(name, pattern, params)
+            kind = base_name(name)
+            several = isinstance(params, tuple) or (isinstance(params, list) and kind in NUMBERS_PER_ROW)
+            rows.append(_params(kind, list(params) if several else [params], f"section {name}, {pattern}"))
+        result[name] = Section(list(section.smirks), rows, section.props)
+    return result
+
+
+def require_finite(name: str, pattern: str, params: Any) -> None:
+    """Raise a :class:`NonFiniteParameterError` if a number of a row, lists of terms among them, is NaN or infinite."""
+    for number in _numbers(params):
+        if not math.isfinite(number):
+            raise NonFiniteParameterError(f"{name}, {pattern}: {number} is not a finite number")
+
+
+def _plain(params: Any) -> Any:
+    """Python's numbers and lists in the place of those of NumPy and jax, whose ``repr`` is no literal."""
+    if isinstance(params, (list, tuple)):
+        return type(params)(_plain(one) for one in params)
+    return params.tolist() if hasattr(params, "tolist") else params
 
 
 def _numbers(params: Any) -> Iterator[Any]:
@@ -210,13 +239,4 @@ def _check_numbers(values: Any, where: str) -> None:
 
 
 def _row(smirks: str, params: Any) -> tuple:
-    params = _literal(params)
     return (smirks, *params) if isinstance(params, tuple) else (smirks, params)
-
-
-def _literal(params: Any) -> Any:
-    """Python's numbers in the place of NumPy's, whose ``repr`` is no literal."""
-    if isinstance(params, (list, tuple)):
-        literals = [_literal(one) for one in params]
-        return tuple(literals) if isinstance(params, tuple) else literals
-    return params.item() if isinstance(params, np.generic) else params

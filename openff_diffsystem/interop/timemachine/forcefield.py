@@ -92,7 +92,7 @@ class Handles:
             of its own.
         """
         made = {}
-        dropped = set(ignore)
+        dropped = {ignore} if isinstance(ignore, str) else set(ignore)
         for name, section in file.sections.items():
             if name in dropped:
                 continue
@@ -131,7 +131,10 @@ class Handles:
 
     def ordered(self) -> tuple[Any, ...]:
         """The eight handles, in timemachine's order."""
-        return tuple(getattr(self, field.name) for field in fields(self) if "handle" in field.name)
+        return tuple(getattr(self, place) for place in self._places())
+
+    def _places(self) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(self) if "handle" in field.name)
 
     def to_file(self) -> ForceFieldFile:
         """The handles' numbers as a timemachine file.
@@ -139,14 +142,24 @@ class Handles:
         Raises
         ------
         UnsupportedForceFieldError
-            If the charges cannot be written.
+            If the charges cannot be written, or a handle is not of the class that its place in a file is for: that
+            of another would be taken.
+        NonFiniteParameterError
+            If a number is NaN or infinite.
         """
         sections = {}
-        for handle in self.ordered():
-            if handle is not None:
-                ((name, body),) = handle.serialize().items()
-                params = [row[1] if len(row) == 2 else tuple(row[1:]) for row in body["patterns"]]
-                sections[name] = Section([row[0] for row in body["patterns"]], params, body.get("props"))
+        for place in self._places():
+            handle = getattr(self, place)
+            if handle is None:
+                continue
+            ((name, body),) = handle.serialize().items()
+            if name in sections or name.endswith(_INTRA) != place.endswith("_intra"):
+                raise UnsupportedForceFieldError(
+                    f"{place} is a {type(handle).__name__}, whose section {name} is "
+                    + ("there already" if name in sections else f"not of what {place} stands for")
+                )
+            params = [row[1] if len(row) == 2 else tuple(row[1:]) for row in body["patterns"]]
+            sections[name] = Section([row[0] for row in body["patterns"]], params, body.get("props"))
         return ForceFieldFile(sections, self.protein_ff, self.water_ff)
 
     def to_timemachine(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.interop.timemachine.file_format import require_finite
 
 _SUFFIX = "Handler"
 
@@ -84,9 +85,19 @@ class Handle:
         return cls.__name__.removesuffix(_SUFFIX)
 
     def serialize(self) -> dict[str, dict[str, Any]]:
-        """The section of timemachine's file format: ``{name: {"patterns": rows, "props": props}}``."""
-        rows = [(smirks, *np.atleast_1d(row).tolist()) for smirks, row in zip(self.smirks, self.params, strict=True)]
+        """The section of timemachine's file format: ``{name: {"patterns": rows, "props": props}}``.
+
+        Raises
+        ------
+        NonFiniteParameterError
+            If a number is NaN or infinite: a file that has one could not be read.
+        """
+        for row in (rows := self._patterns()):
+            require_finite(self.section(), row[0], row[1:])
         body: dict[str, Any] = {"patterns": rows}
         if self.props is not None:
             body["props"] = self.props
         return {self.section(): body}
+
+    def _patterns(self) -> list[tuple]:
+        return [(smirks, *np.atleast_1d(row).tolist()) for smirks, row in zip(self.smirks, self.params, strict=True)]

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from openff_diffsystem.charges.sections import CHARGE_SECTIONS
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE, PROTEIN_FF, WATER_FF
-from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section, base_name, check_finite
+from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section, base_name, checked
 from openff_diffsystem.interop.timemachine.sections import CODECS, Codec
 from openff_diffsystem.layout import handlers_of
 
@@ -90,13 +90,20 @@ def to_timemachine(
     Raises
     ------
     UnsupportedForceFieldError
-        If timemachine cannot represent the force field.
+        If timemachine cannot represent the force field, or ``charges`` has a section of something else.
+    UnsupportedInputError
+        If ``charges`` is neither a name nor sections.
     """
     if isinstance(charges, str):
         named = {"am1bcc": "AM1BCC", "precomputed": "PrecomputedCharge"}
         if charges not in named:
             raise UnsupportedForceFieldError(f"charges must be one of {', '.join(named)}, not {charges!r}")
         charges = {named[charges]: Section([], [])}
+    if not isinstance(charges, Mapping):
+        raise UnsupportedInputError(f"charges must be a name or sections by name, got {type(charges).__name__}")
+    for name in charges:
+        if base_name(name) not in _CHARGES:
+            raise UnsupportedForceFieldError(f"{name} is no section of charges; there are {', '.join(_CHARGES)}")
     return ForceFieldFile({**charges, **smirnoff_sections(force_field)}, protein_ff, water_ff).format()
 
 
@@ -128,7 +135,7 @@ def read_timemachine(
     Raises
     ------
     CorruptFileError
-        If it is not such a file.
+        If it is not such a file; the message names the section and the row.
     ParameterMismatchError
         If the template has other SMIRKS, a section that the file lacks, or charges that are not the file's.
     NonFiniteParameterError
@@ -139,8 +146,8 @@ def read_timemachine(
     ignore = {ignore} if isinstance(ignore, str) else set(ignore)
     file = path if isinstance(path, ForceFieldFile) else ForceFieldFile.read(path)
     sections = {name: section for name, section in file.sections.items() if name not in ignore}
+    sections = checked(sections)
     _check_sections(sections)
-    check_finite(sections)
     if template is not None:
         return _into_template(sections, template, ignore)
     if precomputed := _of_kind(sections, "PrecomputedCharge"):
@@ -166,6 +173,9 @@ def _check_sections(sections: dict[str, Section]) -> None:
             )
         if kind not in codecs | {"AM1BCC", "PrecomputedCharge", "SimpleCharge"}:
             raise UnsupportedForceFieldError(f"SMIRNOFF has no counterpart of section {name}; pass it in ignore")
+        for smirks, terms in zip(section.smirks, section.params, strict=True):
+            if terms == []:
+                raise UnsupportedForceFieldError(f"{name}, {smirks}: a torsion of SMIRNOFF has at least one term")
         if name != kind:
             base = sections.get(kind)
             if base is None or (base.smirks, base.params) != (section.smirks, section.params):
