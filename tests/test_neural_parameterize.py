@@ -403,9 +403,7 @@ def test_molecules_that_are_not_there_and_what_is_no_array_are_refused(ethanol):
             MoleculeGraph.from_system(ethanol, outside)
     with pytest.raises(UnsupportedInputError, match="see from_molecule"):
         MoleculeGraph.from_molecules(with_charges("CCO"))
-    with pytest.raises(
-        ParameterMismatchError, match="vdW/sigma must be an array, the model returns a list"
-    ):
+    with pytest.raises(ParameterMismatchError, match="vdW/sigma must be an array, the model returns a list"):
         lambda_module(ethanol, {"vdW/sigma": lambda graph: [1.0] * graph.n_atoms})
 
 

@@ -12,7 +12,6 @@ import pytest
 from openff_diffsystem.interop import timemachine as tm
 from tests.timemachine_cases import SMILES, bent_amide, odd_phase, rdkit, sage200
 
-
 DOUBLE = {"rel": 1e-12, "abs": 1e-12}
 """kJ/mol. Both sides compute in double precision, and add up a few dozen terms."""
 

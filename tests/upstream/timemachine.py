@@ -33,6 +33,7 @@ SUITES = {
     ),
     "combined": ("test_single_topology_combined.py",),
     "interpolation": ("test_interpolate.py",),
+    "chirality": ("test_chiral_restraints.py", "test_chiral_utils.py"),
 }
 """timemachine's test files: what parameterizes, what evaluates, what combines two ligands, also with surroundings."""
 
