@@ -161,12 +161,52 @@ def test_other_tables_are_refused_by_name(message):
         DiffSystem.from_openmm(_with(REFUSED[message]))
 
 
-@pytest.mark.parametrize("model", ("hct", "obc1", "gbn2"))
-def test_implicit_solvents_that_are_custom_forces_are_refused_by_name(model):
-    topology, _ = peptide()
+def implicit(model, **options):
+    topology, positions = peptide()
     force_field = openmm.app.ForceField("amber14-all.xml", f"implicit/{model}.xml")
-    with pytest.raises(UnsupportedForceError, match=r"not covered: CustomGBForce.*HCT, OBC1, GBn or GBn2"):
-        DiffSystem.from_openmm(force_field.createSystem(topology))
+    return force_field.createSystem(topology, **options), positions
+
+
+@pytest.mark.parametrize("model, area", (("hct", "ACE"), ("obc1", None)))
+def test_implicit_solvent(model, area):
+    """And back to OpenMM, with other numbers, and read again.
+
+    The Coulomb constant in these forces, 138.935485, is 1.97e-7 larger than OpenMM's; the surface makes up for a part
+    of the energy that it multiplies.
+    """
+    system, positions = implicit(model, sasaMethod=area)
+    ours = DiffSystem.from_openmm(system)
+    assert ours.methods["GBSA"] == {"gb_model": model.upper(), "sa_model": area or "None"}
+    wanted, forces = evaluate(system, positions)
+    assert evaluate(ours.to_openmm(), positions)[0] == pytest.approx(wanted, rel=1e-12)
+    theta = ours.force_field_parameters
+    energy, slope = jax.jit(jax.value_and_grad(ours.to_jax_potential()))(positions, theta)
+    solvation = abs(float(ours.energy_terms(positions)["GBSA"]))
+    assert float(energy) == pytest.approx(wanted, abs=2.5e-7 * solvation)
+    np.testing.assert_allclose(-slope, forces, rtol=0, atol=1e-6 * np.abs(forces).max())
+    moved = np.array([1.05 if c.section == "GBSA" else 1.0 for c in theta.layout.components]) * theta.vector
+    made = ours.to_openmm(moved)
+    again = DiffSystem.from_openmm(made)
+    wanted = evaluate(made, positions)[0]
+    assert wanted != pytest.approx(float(energy), rel=1e-4)
+    assert float(ours.to_jax_potential()(positions, moved)) == pytest.approx(wanted, abs=2.5e-7 * solvation)
+    for name, column in again.force_field_parameters["GBSA"].items():
+        if area or not name.startswith(("surface", "solvent_radius")):  # which are in the force with a surface only
+            np.testing.assert_allclose(column, theta.to_vector()[1](moved)["GBSA"][name], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model, options, message",
+    (
+        ("obc2", {}, "OBC2 as a GBSAOBCForce"),
+        ("gbn2", {}, "CustomGBForce .*is not an implicit solvent that is covered.*not GBn or GBn2"),
+        ("hct", {"implicitSolventKappa": 1.0}, "without salt"),
+        ("hct", {"nonbondedMethod": openmm.app.CutoffNonPeriodic}, "with method CutoffNonPeriodic"),
+    ),
+)
+def test_implicit_solvents_that_are_refused_by_name(model, options, message):
+    with pytest.raises(UnsupportedForceError, match=message):
+        DiffSystem.from_openmm(implicit(model, **options)[0])
 
 
 ATOMS = (("C", "CX", 0.51, 12.011), ("O", "OX", -0.51, 15.999), ("N", "NX", -0.1, 14.007), ("H", "HX", 0.1, 1.008))

@@ -32,13 +32,9 @@ _READ = (
     "GBSAOBCForce",
 )
 
-_READ_AS_WHOLE = (*KINDS, "CustomNonbondedForce")
+_READ_AS_WHOLE = (*KINDS, "CustomNonbondedForce", "CustomGBForce")
 
-_BETWEEN_PARTICLES = ("NonbondedForce", "GBSAOBCForce", "CustomNonbondedForce")
-
-_HINTS = {
-    "CustomGBForce": " (an implicit solvent such as HCT, OBC1, GBn or GBn2; OBC2 is covered as a GBSAOBCForce)",
-}
+_BETWEEN_PARTICLES = ("NonbondedForce", "GBSAOBCForce", "CustomNonbondedForce", "CustomGBForce")
 
 _MOLECULES_ARE_WHOLE = "call setUsesPeriodicBoundaryConditions(False) on it and keep molecules whole"
 
@@ -73,9 +69,8 @@ def sorted_forces(system: Any) -> dict[str, list[Any]]:
             unknown.append(force)
     if unknown:
         names = ", ".join(described(force) for force in unknown)
-        hints = "".join(_HINTS.get(kind, "") for kind in dict.fromkeys(type(force).__name__ for force in unknown))
         covered = ", ".join((*_READ, *_READ_AS_WHOLE))
-        raise UnsupportedForceError(f"not covered: {names}{hints}; covered are {covered}")
+        raise UnsupportedForceError(f"not covered: {names}; covered are {covered}")
     return found
 
 
@@ -185,22 +180,3 @@ def add_nonbonded(terms: dict[str, ForceTerms], force: Any, order: np.ndarray) -
             exceptions.columns, exceptions.particles[~silent], exceptions.values[~silent], {}
         )
     return exceptions.particles[silent]
-
-
-def add_born(terms: dict[str, ForceTerms], force: Any, order: np.ndarray) -> dict[tuple[str, str], float]:
-    """Add implicit solvent; its section-wide numbers."""
-    name = described(force)
-    if force.getNonbondedMethod() != force.NoCutoff:
-        raise UnsupportedForceError(f"{name} with a cutoff is not covered; covered is NoCutoff")
-    require_particles(force, len(order))
-    rows = np.array([[number(v) for v in force.getParticleParameters(i)] for i in order.tolist()])
-    charges = terms["Electrostatics"].values[:, 0] if "Electrostatics" in terms else np.zeros(0)
-    if not np.array_equal(charges, rows[:, 0]):
-        raise UnsupportedForceError(f"the charges of {name} are not those of the NonbondedForce")
-    terms["GBSA"] = ForceTerms(("radius", "scale"), order[:, None], rows[:, 1:], {})
-    return {
-        ("GBSA", "solvent_dielectric"): force.getSolventDielectric(),
-        ("GBSA", "solute_dielectric"): force.getSoluteDielectric(),
-        ("GBSA", "surface_area_penalty"): number(force.getSurfaceAreaEnergy()),
-        ("GBSA", "solvent_radius"): 0.14,  # nm, fixed in OpenMM's force
-    }

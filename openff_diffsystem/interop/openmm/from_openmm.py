@@ -14,9 +14,9 @@ import numpy as np
 
 from openff_diffsystem.cutoffs import EngineOptions
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
+from openff_diffsystem.interop.openmm.born import read_born
 from openff_diffsystem.interop.openmm.forces import (
     Nonbonded,
-    add_born,
     add_nonbonded,
     bonded_terms,
     nonbonded_settings,
@@ -59,9 +59,9 @@ def from_openmm(
     openmm_system
         ``openmm.System`` of HarmonicBondForce, HarmonicAngleForce, PeriodicTorsionForce, RBTorsionForce,
         NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME), GBSAOBCForce, CMAPTorsionForce, CustomBondForce,
-        CustomAngleForce, CustomTorsionForce and CustomCompoundBondForce, with constraints and virtual sites; and
-        the CustomNonbondedForce of CHARMM force fields. Thermostats, barostats and CMMotionRemover are passed over;
-        all else is refused.
+        CustomAngleForce, CustomTorsionForce and CustomCompoundBondForce, with constraints and virtual sites; the
+        CustomNonbondedForce of CHARMM force fields; and the CustomGBForce that openmm.app makes for HCT and OBC1.
+        Thermostats, barostats and CMMotionRemover are passed over; all else is refused.
     topology
         ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
     positions
@@ -98,8 +98,13 @@ def from_openmm(
         excluded = add_nonbonded(terms, force, order)
     if forces["CustomNonbondedForce"]:
         _add_table(terms, nonbonded, single(forces["CustomNonbondedForce"]), forces["NonbondedForce"], order)
-    if forces["GBSAOBCForce"]:
-        nonbonded.settings |= add_born(terms, single(forces["GBSAOBCForce"]), order)
+    words = stored.words
+    if solvents := [*forces["GBSAOBCForce"], *forces["CustomGBForce"]]:
+        charges = terms["Electrostatics"].values[:, 0] if "Electrostatics" in terms else np.zeros(0)
+        born = read_born(single(solvents), charges, order)
+        terms["GBSA"] = born.terms
+        nonbonded.settings |= born.settings
+        words |= {"GBSA": born.words}
     if openmm_system.getNumConstraints():
         rows = [openmm_system.getConstraintParameters(i) for i in range(openmm_system.getNumConstraints())]
         terms["Constraints"] = terms_of(("distance",), rows, 2)
@@ -129,7 +134,7 @@ def from_openmm(
         n_atoms=int((~is_site).sum()),
         n_particles=n,
         box_vectors=None if box is None else np.array([[x._value for x in row] for row in box]),
-        methods=_methods(terms, nonbonded) | stored.words,
+        methods=_methods(terms, nonbonded) | words,
         masses=np.array([openmm_system.getParticleMass(i)._value for i in order[~is_site[order]].tolist()]),
         engine_options=nonbonded.options._replace(constrained_forces=True),
         openmm_particles=None if np.array_equal(order, np.arange(n)) else order,
@@ -172,7 +177,6 @@ def _methods(terms: dict[str, ForceTerms], nonbonded: Nonbonded) -> dict[str, di
             "nonperiodic_potential": "Coulomb",
             "exception_potential": "Coulomb",
         },
-        "GBSA": {"gb_model": "OBC2", "sa_model": "ACE"},
     }
     return {section: words for section, words in methods.items() if section in terms}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from openff_diffsystem.chemistry.methods import ISOLATED, require
 from openff_diffsystem.cutoffs import cutoff_scheme
-from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.interop.openmm.born import write_born
 from openff_diffsystem.interop.openmm.lennard_jones_tables import write_typed
 from openff_diffsystem.interop.openmm.sites import Site, openmm_site
 from openff_diffsystem.interop.openmm.stored import write_stored
@@ -19,12 +19,6 @@ from openff_diffsystem.system_parameters import SystemParameters
 
 if TYPE_CHECKING:
     from openff_diffsystem.system import DiffSystem
-
-_ACE = 28.3919551
-"""4 pi times the surface area penalty, kJ/mol/nm2, that OpenMM writes into its HCT and OBC1 forces."""
-
-_PROBE = 0.14
-"""nm, the solvent radius that OpenMM fixes."""
 
 
 def to_openmm(
@@ -88,7 +82,7 @@ def to_openmm(
     for force in write_stored(self, parameters, found.stored):
         result.addForce(force)
     if found.born is not None:
-        result.addForce(_generalized_born(self, parameters, found.born))
+        result.addForce(write_born(self, parameters, found.born))
     result.addForce(openmm.CMMotionRemover())
     return result
 
@@ -172,50 +166,3 @@ def configure_typed(force: Any, system: DiffSystem, parameters: SystemParameters
     force.setUseSwitchingFunction(like.getUseSwitchingFunction())
     force.setSwitchingDistance(like.getSwitchingDistance())
     force.setUseLongRangeCorrection(periodic and like.getUseDispersionCorrection())
-
-
-def _generalized_born(system: DiffSystem, parameters: SystemParameters, born: Table) -> Any:
-    import openmm
-
-    require(system.methods, ISOLATED)
-    model, area = (system.methods["GBSA"][name] for name in ("gb_model", "sa_model"))
-    solvent, solute, penalty, radius = (
-        float(parameters.setting("GBSA", name))
-        for name in ("solvent_dielectric", "solute_dielectric", "surface_area_penalty", "solvent_radius")
-    )
-    if model != "OBC2":
-        return _custom_born(model, born, solvent, solute, (penalty, radius) if area == "ACE" else None)
-    if area == "ACE" and abs(radius - _PROBE) > 1e-9:
-        raise UnsupportedForceFieldError(
-            f"OpenMM's OBC2 force has a solvent radius of {_PROBE} nm; GBSA asks for {radius} nm"
-        )
-    force = openmm.GBSAOBCForce()
-    force.setSolventDielectric(solvent)
-    force.setSoluteDielectric(solute)
-    force.setSurfaceAreaEnergy(penalty if area == "ACE" else 0.0)
-    force.setNonbondedMethod(force.NoCutoff)
-    _add_all(force.addParticle, born)
-    return force
-
-
-def _custom_born(model: str, born: Table, solvent: float, solute: float, area: tuple[float, float] | None) -> Any:
-    """HCT and OBC1, which OpenMM has as custom forces with the surface term written in."""
-    from openmm.app.internal import customgbforces
-
-    written_in = (
-        area is not None
-        and np.isclose(4.0 * np.pi * area[0], _ACE, rtol=1e-8, atol=0.0)
-        and np.isclose(area[1], _PROBE, rtol=1e-9, atol=0.0)
-    )
-    make = customgbforces.GBSAHCTForce if model == "HCT" else customgbforces.GBSAOBC1Force
-    force = make(solvent, solute, "ACE" if written_in else None, None, 0)
-    if area is not None and not written_in:
-        force.addEnergyTerm(
-            f"{4.0 * np.pi * area[0]!r}*(radius+{area[1]!r})^2*(radius/B)^6; radius=or+{force.OFFSET!r}",
-            force.SingleParticle,
-        )
-    force.setNonbondedMethod(force.NoCutoff)
-    for row in born.rows():
-        force.addParticle(list(row))
-    force.finalize()
-    return force
