@@ -17,7 +17,9 @@ import pytest
 
 from openff_diffsystem import DiffSystem, SystemBatch
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.interactions import periodic_interactions
 from openff_diffsystem.interop.timemachine import nonbonded
+from openff_diffsystem.potentials import nbfix
 from tests.differences import slope_with_tail
 from tests.openmm_reference import context_of, energy_of, evaluate, forces_of
 from tests.test_charmm_and_amber import charmm_files, peptide
@@ -196,6 +198,27 @@ def test_gradient_in_the_box():
         energies.append(energy_of(context))
     parts = [np.vdot(a, b) for a, b in zip(gradient, along, strict=True)]
     assert sum(parts) == pytest.approx((energies[0] - energies[1]) / 2e-6, abs=1e-6 * max(np.abs(parts)))
+
+
+def test_more_pairs_than_are_evaluated_at_once(monkeypatch):
+    """Energies and gradients of the pairs alone, in chunks of which the last is not full."""
+    _, positions, ours = case("salt water")
+    scheme, parameters = ours.neighbor_list().scheme, ours.parameterize()
+    pairs = jax.tree.map(jnp.asarray, periodic_interactions(ours, True).nbfix)
+
+    def derivatives():
+        def energy(x, combined, own, box):
+            return nbfix.nbfix_energy(pairs, x, combined, own, box, scheme)
+
+        at = jnp.asarray(positions), parameters["vdW"], parameters["NBFIX"], jnp.asarray(ours.box_vectors)
+        return jax.tree.leaves(jax.jit(jax.value_and_grad(energy, (0, 1, 2, 3)))(*at))
+
+    expected = derivatives()
+    monkeypatch.setattr(nbfix, "AT_ONCE", 100)
+    assert len(pairs.terms) > 300 and len(pairs.terms) % 100
+    for a, b in zip(expected, derivatives(), strict=True):
+        assert np.any(a)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-13 * float(jnp.abs(a).max()))
 
 
 def test_hessian():

@@ -6,7 +6,7 @@ such types, ions and the oxygens they bind to, so that their pairs are listed on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,9 @@ from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.pairs import CLOSEST, lennard_jones
 
 SECTION = "NBFIX"
+
+AT_ONCE = 2**20
+"""Pairs evaluated at once: a membrane with cholesterol has a hundred times as many in CHARMM36."""
 
 
 @partial(
@@ -88,6 +91,28 @@ def nbfix_energies(
     if scheme is not None and scheme.switch_distance < scheme.cutoff:
         energies *= switching(jnp.sqrt(r2), scheme)[0]
     return jnp.where(inside, energies, 0.0)
+
+
+def nbfix_energy(
+    pairs: TypePairs,
+    positions: jax.Array,
+    lennard_jones_parameters: jax.Array,
+    own: jax.Array,
+    box_vectors: jax.Array,
+    scheme: CutoffScheme,
+) -> jax.Array:
+    """The sum of :func:`nbfix_energies`, a scalar, kJ/mol; memory is that of ``AT_ONCE`` pairs."""
+
+    def some(particles: jax.Array, terms: jax.Array) -> jax.Array:
+        chosen = replace(pairs, particles=particles, terms=terms)
+        return jnp.sum(nbfix_energies(chosen, positions, lennard_jones_parameters, own, box_vectors, scheme))
+
+    whole = len(pairs.terms) - len(pairs.terms) % AT_ONCE
+    energy = some(pairs.particles[whole:], pairs.terms[whole:])
+    if not whole:
+        return energy
+    chunks = pairs.particles[:whole].reshape(-1, AT_ONCE, 2), pairs.terms[:whole].reshape(-1, AT_ONCE)
+    return energy + jnp.sum(jax.lax.map(jax.checkpoint(lambda chunk: some(*chunk)), chunks))
 
 
 def nearest_image(displacement: jax.Array, box_vectors: jax.Array) -> jax.Array:

@@ -25,7 +25,7 @@ from openff_diffsystem.potentials.form_tail import form_tail
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
-from openff_diffsystem.potentials.nbfix import TypePairs, nbfix_correction, nbfix_energies
+from openff_diffsystem.potentials.nbfix import TypePairs, nbfix_correction, nbfix_energy
 from openff_diffsystem.potentials.pme import held_energy, reciprocal_energy
 from openff_diffsystem.system_parameters import SystemParameters
 
@@ -199,7 +199,7 @@ def _own_of_types(
     """What pairs of types with parameters of their own differ by, within the cutoff and beyond."""
     scheme, box, dtype = neighbors.scheme, particles.box_vectors, particles.positions.dtype
     combined, own = parameters["vdW"].astype(dtype), parameters[NBFIX].astype(dtype)
-    energy = jnp.sum(nbfix_energies(nbfix, particles.positions, combined, own, box, scheme))
+    energy = nbfix_energy(nbfix, particles.positions, combined, own, box, scheme)
     if not scheme.dispersion_correction:
         return energy
     volume = jnp.abs(jnp.linalg.det(box))
