@@ -22,7 +22,7 @@ sweep: $(VENV)/.installed
 upstream: $(VENV)/.installed
 	$(BIN)/python -m tests.upstream.run
 
-# timemachine's own tests, stock and with our handlers: an hour or two. TIMEMACHINE is a checkout of proteneer/timemachine,
+# timemachine's own tests, stock and with our handlers: an hour or more. TIMEMACHINE is a checkout of proteneer/timemachine,
 # SUITES the names of some suites. timemachine needs Python 3.12: PYTHON=python3.12 VENV=.venv-3.12 beside an older one
 timemachine: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet pymbar matplotlib hypothesis hilbertcurve psutil py3Dmol networkx
