@@ -84,7 +84,7 @@ def evaluate_frames(
     """
     given = jax.tree.map(jnp.asarray, system.as_theta(theta))
     boxes = _boxes(system, box_vectors)
-    n_boxes = None if _is_for_all(box_vectors) else _length(box_vectors)
+    n_boxes = None if box_vectors is None or _is_for_all(box_vectors) else _length(box_vectors)
     _require_as_many(n_boxes, _length(frames))
     lists = _Lists(system, given, skin)
     pending: deque = deque()
@@ -175,7 +175,7 @@ def _cast(tree: Any, dtype: Any) -> Any:
 
 
 def _is_for_all(box_vectors: Any) -> bool:
-    return box_vectors is None or np.ndim(getattr(box_vectors, "m", box_vectors)) == 2
+    return np.ndim(getattr(box_vectors, "m", box_vectors)) == 2
 
 
 def _require_as_many(n_boxes: int | None, n_frames: int | None) -> None:
@@ -210,10 +210,9 @@ def _evaluate(
 def _boxes(system: DiffSystem, box_vectors: Any) -> Any:
     """A box for every frame: the same for all, or one after the other."""
     box = system.box_vectors if box_vectors is None else box_vectors
-    if _is_for_all(box):
+    if box is None or _is_for_all(box):
         one = None if box is None else nanometers(box, "box vectors", (3, 3), BoxError)
         while True:
             yield one
-    assert box is not None
     for i, each in enumerate(box):
         yield nanometers(each, f"box vectors of frame {i}", (3, 3), BoxError)
