@@ -39,6 +39,21 @@ def test_holds_what_stock_makes_of_the_refit_force_field(name):
     np.testing.assert_allclose(ours.positions.m_as("nanometer"), positions, atol=1e-12)
 
 
+def test_in_single_precision(tmp_path):
+    """jax's default: the numbers are rounded, by 6e-8 each, as ``to_openmm`` writes them too; it is compared there."""
+    force_field, topology, options, system, positions = any_case("ligand")
+    system.save(tmp_path / "system.npz")
+    with jax.enable_x64(False):
+        single = DiffSystem.load(tmp_path / "system.npz")
+        made = single.to_interchange(interchange=force_field.create_interchange(topology, **options))
+        direct = single.to_openmm()
+    assert_same(made.to_openmm(combine_nonbonded_forces=True), direct, positions)
+    double = evaluate(system.to_openmm(), positions)[0]
+    magnitude = sum(abs(float(term)) for term in system.energy_terms(positions).values())
+    found = evaluate(made.to_openmm(combine_nonbonded_forces=True), positions)[0]
+    assert found == pytest.approx(double, rel=0, abs=1e-6 * magnitude) and found != double
+
+
 def test_what_shared_a_parameter_shares_a_potential():
     force_field, topology, options, system, _ = any_case("ligand with sites in water")
     theirs = force_field.create_interchange(topology, **options)
