@@ -12,19 +12,19 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from openff_diffsystem.batch import SystemBatch
-    from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters
-    from openff_diffsystem.system import DiffSystem
-    from openff_diffsystem.system_parameters import SystemParameters
+    from openff_diffsystem.diffsystem import DiffSystem
+    from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
+    from openff_diffsystem.parameters.system import SystemParameters
+    from openff_diffsystem.system.batch import SystemBatch
 
 __version__ = version("openff-diffsystem")
 
 _WHERE = {
-    "DiffSystem": "openff_diffsystem.system",
-    "ForceFieldParameters": "openff_diffsystem.parameters",
-    "SelectedParameters": "openff_diffsystem.parameters",
-    "SystemBatch": "openff_diffsystem.batch",
-    "SystemParameters": "openff_diffsystem.system_parameters",
+    "DiffSystem": "openff_diffsystem.diffsystem",
+    "ForceFieldParameters": "openff_diffsystem.parameters.force_field",
+    "SelectedParameters": "openff_diffsystem.parameters.force_field",
+    "SystemBatch": "openff_diffsystem.system.batch",
+    "SystemParameters": "openff_diffsystem.parameters.system",
 }
 
 __all__ = ["DiffSystem", "ForceFieldParameters", "SelectedParameters", "SystemBatch", "SystemParameters"]

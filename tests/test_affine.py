@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from openff_diffsystem import affine
-from openff_diffsystem.affine import AffineMap
-from openff_diffsystem.assignment import AffineRows
+from openff_diffsystem.parameters import affine
+from openff_diffsystem.parameters.affine import AffineMap
+from openff_diffsystem.parameters.assignment import AffineRows
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import openmm
 import pytest
 
 from openff_diffsystem.exceptions import ExpressionError
-from openff_diffsystem.expressions import Expression
+from openff_diffsystem.potentials.expressions import Expression
 from tests.openmm_reference import evaluate
 from tests.openmm_systems import system_of
 

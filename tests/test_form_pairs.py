@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from openff_diffsystem.cutoffs import CutoffScheme
-from openff_diffsystem.forms import form_of
-from openff_diffsystem.interactions import not_interacting
-from openff_diffsystem.neighbors import NeighborList, build_neighbor_list
-from openff_diffsystem.potentials.form_pairs import FormParticles, form_energy
-from openff_diffsystem.potentials.form_tail import form_tail
+from openff_diffsystem.forms.registry import form_of
+from openff_diffsystem.potentials.periodic.form_pairs import FormParticles, form_energy
+from openff_diffsystem.potentials.periodic.form_tail import form_tail
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList, build_neighbor_list
+from openff_diffsystem.potentials.periodic.scheme import CutoffScheme
+from openff_diffsystem.system.interactions import not_interacting
 from tests.form_boxes import case
 
 SECTION = "DoubleExponential"

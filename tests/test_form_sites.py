@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from openff.toolkit import ForceField, Molecule, unit
 
-from openff_diffsystem import DiffSystem, forms
+from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import DuplicateFormError, UnsupportedForceFieldError
+from openff_diffsystem.forms import registry
 from tests.boxes import centered, solvate
 from tests.form_boxes import TAIL, Case
 from tests.molecules import with_charges
@@ -62,12 +63,12 @@ def test_smirnoff_plugins():
 
 
 def test_sites_that_the_form_does_not_know_are_refused(monkeypatch):
-    form = dataclasses.replace(forms.form_of("DoubleExponential"), sites=None)
-    monkeypatch.setitem(forms._REGISTERED, "DoubleExponential", form)
+    form = dataclasses.replace(registry.form_of("DoubleExponential"), sites=None)
+    monkeypatch.setitem(registry._REGISTERED, "DoubleExponential", form)
     with pytest.raises(UnsupportedForceFieldError, match="DoubleExponentialVirtualSites"):
         Case(solute="", sites=True)
     with pytest.raises(DuplicateFormError, match="VirtualSites"):
-        forms.register_form(dataclasses.replace(form, sites="VirtualSites"))
+        registry.register_form(dataclasses.replace(form, sites="VirtualSites"))
 
 
 def test_isolated_molecules_and_batches():

@@ -21,7 +21,7 @@ from openff.toolkit.typing.engines.smirnoff.parameters import (
     vdWHandler,
 )
 
-from openff_diffsystem import DiffSystem, forms
+from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import (
     DuplicateFormError,
     FormShapeError,
@@ -29,7 +29,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.forms import ValenceForm, register_form
+from openff_diffsystem.forms import ValenceForm, register_form, registry
 from openff_diffsystem.potentials.geometry import columns, difference, norm
 from tests.molecules import with_charges
 from tests.openmm_reference import context_of, energy_of, evaluate, forces_of
@@ -153,27 +153,27 @@ def test_refusals(ethanol):
 
 
 def test_bad_forms(ethanol, monkeypatch):
-    registered = dict(forms._REGISTERED)
-    monkeypatch.setattr(forms, "_REGISTERED", dict(registered))
+    registered = dict(registry._REGISTERED)
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registered))
     with pytest.raises(UnsupportedInputError, match="expected a ValenceForm or a PairForm, got function"):
         register_form(custom_forms.morse)
     with pytest.raises(UnsupportedInputError, match="columns of Springs must be names of attributes, got 'k'"):
         register_form(ValenceForm("Springs", "k", 2, custom_forms.morse))
     force_field, system = ethanol
-    del forms._REGISTERED["MorseBonds"]
+    del registry._REGISTERED["MorseBonds"]
     register_form(ValenceForm("MorseBonds", ["depth", "widht", "length"], 2, custom_forms.morse))
     with pytest.raises(UnsupportedForceFieldError, match=r"MorseBonds parameter .* has no attribute 'widht'"):
         DiffSystem.from_smirnoff(force_field, with_charges("CCO"))
     # numbers that are broadcast would be counted many times
     shapes = {"MorseBonds": lambda terms: terms[:, 0], "DoubleExponential": jnp.sum}
     for section, change in shapes.items():
-        monkeypatch.setattr(forms, "_REGISTERED", dict(registered))
+        monkeypatch.setattr(registry, "_REGISTERED", dict(registered))
         form = registered[section]
-        forms._REGISTERED[section] = dataclasses.replace(
+        registry._REGISTERED[section] = dataclasses.replace(
             form, energy=lambda *arguments, e=form.energy, change=change: change(e(*arguments))
         )
         with pytest.raises(FormShapeError, match=f"energy of {section} has shape"):
-            system.energy_terms()
+            DiffSystem.from_smirnoff(force_field, with_charges("CCO")).energy_terms(system.positions)
 
 
 class TwoArmHandler(ParameterHandler):
@@ -205,7 +205,7 @@ TWO_ARMS = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL"><TwoArm
 @pytest.mark.parametrize("smirks, k", (("[#1:1]-[#6:2]-[#8:3]", (100, 7)), ("[#8:1]-[#6:2]-[#1:3]", (7, 100))))
 def test_columns_follow_the_tags(monkeypatch, smirks, k):
     """Hydrogens have larger indices than the oxygen; the toolkit finds the matches, and OpenMM evaluates them."""
-    monkeypatch.setattr(forms, "_REGISTERED", dict(forms._REGISTERED))
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     register_form(ValenceForm("TwoArms", ("k_first", "k_last"), 3, two_arms))
     molecule = with_charges("CO")
     force_field = ForceField(TWO_ARMS.format(smirks, *k), parameter_handler_classes=[TwoArmHandler])
@@ -232,7 +232,7 @@ def test_a_process_that_lacks_the_form_says_so(ethanol, monkeypatch, tmp_path):
     _, system = ethanol
     system.save(tmp_path / "system.npz")
     pickled = pickle.dumps(dataclasses.replace(system, origin=None))  # whose classes are of no importable module here
-    monkeypatch.setattr(forms, "_REGISTERED", {"RBTorsions": forms.form_of("RBTorsions")})
+    monkeypatch.setattr(registry, "_REGISTERED", {})
     for use in (
         lambda _: DiffSystem.load(tmp_path / "system.npz"),
         DiffSystem.energy_terms,
@@ -264,14 +264,16 @@ def cell(factor):
 
 
 def test_a_form_that_is_defined_again_replaces_the_first(monkeypatch):
-    monkeypatch.setattr(forms, "_REGISTERED", dict(forms._REGISTERED))
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     form = ValenceForm("TwoArms", ("k_first", "k_last"), 3, cell(1.0))
     register_form(form)
     force_field = ForceField(TWO_ARMS.format("[#1:1]-[#6:2]-[#8:3]", 1, 2), parameter_handler_classes=[TwoArmHandler])
     system = DiffSystem.from_smirnoff(force_field, with_charges("CO"))
     before = float(system.energy_terms()["TwoArms"])
     register_form(dataclasses.replace(form, energy=cell(2.0)))
-    assert float(system.energy_terms()["TwoArms"]) == pytest.approx(2.0 * before, rel=1e-12)
+    assert float(system.energy_terms()["TwoArms"]) == before  # a system keeps the form it was made with
+    renewed = DiffSystem.from_smirnoff(force_field, with_charges("CO"))
+    assert float(renewed.energy_terms()["TwoArms"]) == pytest.approx(2.0 * before, rel=1e-12)
     for changes in ({"columns": ("k_last", "k_first")}, {"n_atoms": 2}, {"energy": two_arms}):
         with pytest.raises(DuplicateFormError, match="TwoArms"):
             register_form(dataclasses.replace(form, **changes))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from openff.toolkit import unit
 
-from openff_diffsystem import DiffSystem, forms
-from openff_diffsystem.cutoffs import cutoff_scheme
+from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
+from openff_diffsystem.forms import registry
+from openff_diffsystem.system.cutoffs import cutoff_scheme
 from tests.form_boxes import CASES, REACTION_FIELD, TAIL, case, custom_forms, number
 from tests.molecules import with_charges
 from tests.openmm_reference import energy_of, forces_of
@@ -84,15 +85,15 @@ FAST = {
 def test_energies_that_cannot_be_averaged(monkeypatch):
     """The integral of 1/r^3 beyond the cutoff is infinite, that of what falls faster is not."""
     one = case("ethanol in water, triclinic")
-    form = forms.form_of("DoubleExponential")
-    monkeypatch.setitem(forms._REGISTERED, "DoubleExponential", dataclasses.replace(form, energy=slow))
+    form = registry.form_of("DoubleExponential")
+    monkeypatch.setitem(registry._REGISTERED, "DoubleExponential", dataclasses.replace(form, energy=slow))
     with pytest.raises(UnsupportedForceFieldError, match="DoubleExponential falls too slowly beyond the cutoff"):
         one.build(one.force_field).neighbor_list()
     system = one.build(one.force_field)
     system.engine_options = system.engine_options._replace(dispersion_correction=False)
     system.neighbor_list()
     for energy in FAST.values():
-        monkeypatch.setitem(forms._REGISTERED, "DoubleExponential", dataclasses.replace(form, energy=energy))
+        monkeypatch.setitem(registry._REGISTERED, "DoubleExponential", dataclasses.replace(form, energy=energy))
         one.build(one.force_field).neighbor_list()
 
 
@@ -131,7 +132,7 @@ def test_refusals(monkeypatch):
     }
     with pytest.raises(UnsupportedForceFieldError, match="no attribute 'cutoff'"):
         cutoff_scheme(without, without.parameterize(), one.box, 1e-4)
-    form = forms.form_of("DoubleExponential")
-    monkeypatch.setitem(forms._REGISTERED, "DoubleExponential", dataclasses.replace(form, energy=lopsided))
+    form = registry.form_of("DoubleExponential")
+    monkeypatch.setitem(registry._REGISTERED, "DoubleExponential", dataclasses.replace(form, energy=lopsided))
     with pytest.raises(UnsupportedForceFieldError, match="change places"):
         one.build(one.force_field).neighbor_list()

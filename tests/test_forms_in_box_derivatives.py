@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from openff.toolkit import ForceField
 
-from openff_diffsystem.neighbors import NeighborList
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
 from tests.differences import slope_with_tail
 from tests.form_boxes import SECTION, Case, case, number
 from tests.openmm_reference import energy_of, forces_of

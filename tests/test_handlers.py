@@ -264,7 +264,7 @@ def test_nagl_charges_are_constants():
 
 
 def test_charges_that_no_toolkit_can_compute(sage, monkeypatch):
-    from openff_diffsystem.charges import models
+    from openff_diffsystem.chemistry.charges import models
 
     class Empty:
         def call(self, *_, **__):

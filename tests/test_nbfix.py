@@ -17,9 +17,9 @@ import pytest
 
 from openff_diffsystem import DiffSystem, SystemBatch
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.interactions import periodic_interactions
 from openff_diffsystem.interop.timemachine import nonbonded
-from openff_diffsystem.potentials import nbfix
+from openff_diffsystem.potentials.periodic import nbfix
+from openff_diffsystem.system.interactions import periodic_interactions
 from tests.differences import slope_with_tail
 from tests.openmm_reference import context_of, energy_of, evaluate, forces_of
 from tests.test_charmm_and_amber import charmm_files, peptide

@@ -11,7 +11,6 @@ import pytest
 from openff.toolkit import ForceField
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.cutoffs import CutoffScheme
 from openff_diffsystem.exceptions import (
     BoxError,
     ParameterMismatchError,
@@ -20,9 +19,10 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.interactions import not_interacting
-from openff_diffsystem.neighbors import build_neighbor_list
-from openff_diffsystem.potentials.cutoff_pairs import Particles, pair_energy
+from openff_diffsystem.potentials.periodic.cutoff_pairs import Particles, pair_energy
+from openff_diffsystem.potentials.periodic.neighbors import build_neighbor_list
+from openff_diffsystem.potentials.periodic.scheme import CutoffScheme
+from openff_diffsystem.system.interactions import not_interacting
 from tests import boxes
 from tests.molecules import with_charges
 

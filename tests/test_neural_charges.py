@@ -30,7 +30,7 @@ from openff_diffsystem.neural import (
     load_espaloma,
     replace_charges,
 )
-from openff_diffsystem.system_parameters import SystemParameters
+from openff_diffsystem.parameters.system import SystemParameters
 from tests import boxes
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import IMATINIB, with_charges

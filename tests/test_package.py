@@ -33,7 +33,7 @@ def test_importing_leaves_jax_settings_alone():
     code = (
         "import jax\n"
         "before = dict(jax.config.values)\n"
-        "import openff_diffsystem.system, openff_diffsystem.batch, openff_diffsystem.storage\n"
+        "import openff_diffsystem.diffsystem\n"
         "print(all(jax.config.values[name] == value for name, value in before.items()))\n"
     )
     assert run(code) == "True"

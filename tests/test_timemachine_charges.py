@@ -13,15 +13,15 @@ import pytest
 from openff.toolkit import ForceField, ToolkitRegistry
 from rdkit import Chem
 
-from openff_diffsystem.charges import models
+from openff_diffsystem.chemistry.charges import models
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
 from openff_diffsystem.interop import timemachine as tm
-from openff_diffsystem.interop.timemachine.charge_handles import AM1BCCHandler
-from openff_diffsystem.interop.timemachine.increments import with_am1bcc_aromaticity
+from openff_diffsystem.interop.timemachine.handles.charge_handles import AM1BCCHandler
+from openff_diffsystem.interop.timemachine.handles.increments import with_am1bcc_aromaticity
 from tests.timemachine_cases import gasteiger, openff, rdkit, sage200
 
 

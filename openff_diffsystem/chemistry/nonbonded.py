@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from openff_diffsystem.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.chemistry.matching import last_match_wins
 from openff_diffsystem.chemistry.molecule import BondGraph, PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.exceptions import UnassignedParameterError
-from openff_diffsystem.layout import ParameterLayout
+from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
+from openff_diffsystem.parameters.layout import ParameterLayout
 
 SIGMA_PER_RMIN_HALF = 2.0 / 2.0 ** (1.0 / 6.0)
 """sigma = 2 rmin_half / 2^(1/6): the zero and the minimum of the 12-6 potential."""

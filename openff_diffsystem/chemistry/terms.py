@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from openff_diffsystem.assignment import AffineRows
+from openff_diffsystem.parameters.assignment import AffineRows
 
 
 @dataclass

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from openff_diffsystem.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.chemistry.bond_orders import interpolation_weights
 from openff_diffsystem.chemistry.matching import AtomIndices, forward_or_reversed, improper, last_match_wins
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.exceptions import UnassignedParameterError, UnsupportedForceFieldError
-from openff_diffsystem.layout import ParameterLayout
+from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
+from openff_diffsystem.parameters.layout import ParameterLayout
 
 BondOrders = dict[tuple[int, int], float]
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from openff_diffsystem.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.layout import ParameterLayout, numeric_attributes
-from openff_diffsystem.site_types import NO_ATOM, SITE_TYPES
+from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
+from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.parameters.offxml import numeric_attributes
+from openff_diffsystem.sections import NO_ATOM, SITE_TYPES
 
 
 def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:

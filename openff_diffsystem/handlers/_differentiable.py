@@ -35,13 +35,13 @@ class DifferentiableHandler:
         """
         import jax.numpy as jnp
 
-        from openff_diffsystem.layout import read_handlers
+        from openff_diffsystem.parameters.offxml import read_handlers
 
         return jnp.asarray(read_handlers([self])[1])
 
     @params.setter
     def params(self, values: Any) -> None:
-        from openff_diffsystem.layout import write_handlers
+        from openff_diffsystem.parameters.offxml import write_handlers
 
         write_handlers([self], values)
 

@@ -9,16 +9,17 @@ import numpy as np
 from cachetools import LRUCache
 from openff.toolkit import GLOBAL_TOOLKIT_REGISTRY, Molecule
 
-from openff_diffsystem.affine import AffineMap
-from openff_diffsystem.assignment import AffineRows
-from openff_diffsystem.charges.sections import CHARGE_SECTIONS
 from openff_diffsystem.chemistry import nonbonded, valence
 from openff_diffsystem.chemistry.bond_orders import fractional_bond_orders, uses_interpolation
+from openff_diffsystem.chemistry.charges.sections import CHARGE_SECTIONS
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.chemistry.virtual_sites import virtual_sites
 from openff_diffsystem.exceptions import UnassignedParameterError, UnsupportedInputError
-from openff_diffsystem.layout import ParameterLayout, read_handlers
+from openff_diffsystem.parameters.affine import AffineMap
+from openff_diffsystem.parameters.assignment import AffineRows
+from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.parameters.offxml import read_handlers
 
 _OPTIONS = {
     "Constraints": {"bonds"},

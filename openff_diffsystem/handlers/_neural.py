@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import jax
     import numpy as np
 
-    from openff_diffsystem.neural.charges import EspalomaCharges
+    from openff_diffsystem.neural.models.espaloma import EspalomaCharges
 
 
 class NeuralChargesHandler(stock._NonbondedHandler):
@@ -47,7 +47,7 @@ class NeuralChargesHandler(stock._NonbondedHandler):
         MissingStackError
             If expaloma is not installed.
         """
-        from openff_diffsystem.neural.charges import charge_model
+        from openff_diffsystem.neural.models.espaloma import charge_model
 
         return charge_model(self.model)
 
@@ -79,7 +79,7 @@ class NeuralChargesHandler(stock._NonbondedHandler):
         """
         import numpy as np
 
-        from openff_diffsystem.neural.charges import espaloma_charges
+        from openff_diffsystem.neural.models.espaloma import espaloma_charges
 
         charges = espaloma_charges(params, molecule)[:, None]
         return charges, np.arange(len(charges), dtype=np.int32)[:, None]

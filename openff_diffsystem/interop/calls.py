@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.configuration import check_positions
+from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import (
     BoxError,
     NonFiniteParameterError,
@@ -21,13 +21,13 @@ from openff_diffsystem.exceptions import (
 )
 from openff_diffsystem.interop.arrays import dtype_name, to_jax
 from openff_diffsystem.interop.programs import EnergyInputs, Program, energy_program, replaced
-from openff_diffsystem.neighbors import NeighborList
-from openff_diffsystem.parameters import SelectedParameters
-from openff_diffsystem.potential import Potential
-from openff_diffsystem.processes import require_own_process
+from openff_diffsystem.parameters.force_field import SelectedParameters
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+from openff_diffsystem.system.arguments import check_positions
+from openff_diffsystem.system.potential import Potential
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system import DiffSystem
+    from openff_diffsystem.system.data import SystemData
 
 
 _NOT_FINITE: dict[str, type[Exception]] = {"positions": PositionsError, "box_vectors": BoxError}
@@ -133,7 +133,7 @@ def require_finite(name: str, leaf: Any, array: jax.Array, error: type[Exception
 
 
 def complete_inputs(
-    system: DiffSystem, positions: Any, theta: Any, box_vectors: Any, parameters: Mapping[str, Any] | None
+    system: SystemData, positions: Any, theta: Any, box_vectors: Any, parameters: Mapping[str, Any] | None
 ) -> EnergyInputs:
     """The arguments of an energy with the system's own for what is ``None``, in the precision of the others.
 
@@ -173,7 +173,7 @@ def complete_inputs(
     return EnergyInputs(positions, checked_theta(system, theta), box_vectors, parameters or None)
 
 
-def checked_theta(system: DiffSystem, theta: Any) -> Any:
+def checked_theta(system: SystemData, theta: Any) -> Any:
     """Theta as it is, with leaves of any framework, if it is one of this system.
 
     Raises

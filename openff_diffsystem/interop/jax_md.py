@@ -24,7 +24,8 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system import DiffSystem
+    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.potential import to_jax_potential
 
 BOLTZMANN = 1.380649e-23 * 6.02214076e23 / 1000
 """kJ/mol/K, from the exact SI values: what a temperature is multiplied by to give jax-md's ``kT``."""
@@ -50,7 +51,7 @@ class JaxMD(NamedTuple):
     masses: jax.Array
 
 
-def to_jax_md(system: DiffSystem, theta: Any = None, *, masses: Any = None) -> JaxMD:
+def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> JaxMD:
     """A system for the integrators of jax-md.
 
     Only atoms are integrated; virtual sites follow them. jax-md has no constraints, so bonds and angles that
@@ -78,7 +79,7 @@ def to_jax_md(system: DiffSystem, theta: Any = None, *, masses: Any = None) -> J
         If the system holds no masses and none are given, or one is zero.
     """
     _require_flexible(system)
-    potential = system.to_jax_potential(add_constrained_forces=True)
+    potential = to_jax_potential(system, add_constrained_forces=True)
     own_theta = system.as_theta(theta)
     masses = system.masses if masses is None else masses
     if masses is None:
@@ -104,7 +105,7 @@ def to_jax_md(system: DiffSystem, theta: Any = None, *, masses: Any = None) -> J
     return JaxMD(energy_fn, displacement_fn, shift_fn, jnp.asarray(found))
 
 
-def _require_flexible(system: DiffSystem) -> None:
+def _require_flexible(system: SystemData) -> None:
     """Bonds may move in place of constraints; a model whose angles are fixed as well is meant to be rigid."""
     held = {
         tuple(sorted((int(atoms[0]), int(atoms[-1]))))

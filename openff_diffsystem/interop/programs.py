@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem import compiled
-from openff_diffsystem.compiled import Model
-from openff_diffsystem.neighbors import NeighborList
-from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters
-from openff_diffsystem.system_parameters import SystemParameters
+from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
+from openff_diffsystem.parameters.system import SystemParameters
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+from openff_diffsystem.system import compiled
+from openff_diffsystem.system.compiled import Model
 
 
 class Program:

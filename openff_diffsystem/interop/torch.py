@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import MissingStackError, UnsupportedInputError
 from openff_diffsystem.interop.arrays import from_jax, require_float, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
 from openff_diffsystem.interop.programs import Program, parameters_program
-from openff_diffsystem.neighbors import NeighborList
-from openff_diffsystem.parameters import ForceFieldParameters, SelectedParameters
-from openff_diffsystem.potential import Potential
-from openff_diffsystem.processes import require_own_process
+from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+from openff_diffsystem.system.potential import Potential
 
 try:
     import torch
@@ -32,7 +32,9 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system import DiffSystem
+    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.model import assignment_model
+from openff_diffsystem.system.potential import to_jax_potential
 
 
 class TorchPotential(torch.nn.Module):
@@ -56,7 +58,7 @@ class TorchPotential(torch.nn.Module):
 
     def __init__(
         self,
-        system: DiffSystem,
+        system: SystemData,
         *,
         trainable: ForceFieldParameters | SelectedParameters | None = None,
         chunk_size: int = 16,
@@ -81,7 +83,7 @@ class TorchPotential(torch.nn.Module):
     def _started(self) -> Potential:
         require_own_process()
         if self._potential is None:
-            self._potential = self.system.to_jax_potential(**self._options)
+            self._potential = to_jax_potential(self.system, **self._options)
         return self._potential
 
     def forward(
@@ -143,7 +145,7 @@ class TorchPotential(torch.nn.Module):
         require_own_process()
         theta = checked_theta(self.system, self._own_theta() if theta is None else theta)
         leaves, structure = jax.tree.flatten(theta)
-        task = _Task(parameters_program(structure, True), ("theta",), lambda arrays: self.system.assignment_model)
+        task = _Task(parameters_program(structure, True), ("theta",), lambda arrays: assignment_model(self.system))
         values = JaxFunction.apply(task, *(_as_tensor(leaf, "theta") for leaf in leaves))
         return dict(zip(self.system.sections, values, strict=True))
 

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMismatchError
 from openff_diffsystem.interop.arrays import from_jax, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs, require_finite
 from openff_diffsystem.interop.programs import parameters_program
-from openff_diffsystem.potential import Potential
-from openff_diffsystem.processes import require_own_process
+from openff_diffsystem.system.potential import Potential
 
 if TYPE_CHECKING:
-    from openff_diffsystem.neighbors import NeighborList
-    from openff_diffsystem.system import DiffSystem
+    from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.model import assignment_model
 
 
 class EnergyGradients(NamedTuple):
@@ -41,7 +42,7 @@ class EnergyGradients(NamedTuple):
     parameters: Any
 
 
-def vjp(system: DiffSystem, theta: Any = None, *, unique: bool = False) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+def vjp(system: SystemData, theta: Any = None, *, unique: bool = False) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """System parameters and their pullback, for arrays of any framework.
 
     Parameters
@@ -76,7 +77,7 @@ def vjp(system: DiffSystem, theta: Any = None, *, unique: bool = False) -> tuple
     arrays = [to_jax(leaf, "theta") for leaf in leaves]
     for leaf, array in zip(leaves, arrays, strict=True):
         require_finite("theta", leaf, array, NonFiniteParameterError)
-    model, program, sections = system.assignment_model, parameters_program(structure, unique), system.sections
+    model, program, sections = assignment_model(system), parameters_program(structure, unique), system.sections
     values = program(model, *arrays)
     # the map is affine: its pullback needs the shape and dtype of theta, and no number that may change meanwhile
     like = [jnp.zeros_like(array) for array in arrays]
@@ -104,7 +105,7 @@ def vjp(system: DiffSystem, theta: Any = None, *, unique: bool = False) -> tuple
 
 
 def energy_vjp(
-    system: DiffSystem,
+    system: SystemData,
     positions: Any = None,
     theta: Any = None,
     box_vectors: Any = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from openff_diffsystem.neural.valence import ANGLE_K, BOND_K
+from openff_diffsystem.neural.models.valence import ANGLE_K, BOND_K
 
 PERIODICITIES = (1, 2, 3, 4, 5, 6)
 

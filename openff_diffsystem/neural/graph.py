@@ -18,7 +18,7 @@ from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
 from openff_diffsystem.exceptions import MissingStackError, ParameterMismatchError, UnsupportedInputError
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system import DiffSystem
+    from openff_diffsystem.system.data import SystemData
 
 ELEMENTS = ("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")
 """Elements with a feature of their own; others are told apart by ``atomic_number``."""
@@ -49,7 +49,7 @@ def symbol_of(number: int) -> str:
     return _TABLE.GetElementSymbol(number)
 
 
-def check_molecules(system: DiffSystem) -> None:
+def check_molecules(system: SystemData) -> None:
     """Raise unless a system knows its molecules; one made from an OpenMM System does not."""
     if not system.molecules:
         raise ParameterMismatchError(
@@ -140,7 +140,7 @@ class MoleculeGraph:
         return cls.concatenate([cls.from_molecule(molecule) for molecule in molecules])
 
     @classmethod
-    def from_system(cls, system: DiffSystem, molecules: Sequence[int] | None = None) -> MoleculeGraph:
+    def from_system(cls, system: SystemData, molecules: Sequence[int] | None = None) -> MoleculeGraph:
         """One graph of the unique molecules of a system, in the order of ``system.molecules``; no virtual sites.
 
         Parameters

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError
-from openff_diffsystem.neural.parameterize import LambdaModule
-from openff_diffsystem.neural.rows import terms_of
+from openff_diffsystem.neural.compose import LambdaModule
+from openff_diffsystem.neural.graph_rows import terms_of
 from openff_diffsystem.neural.symmetry import term_classes
-from openff_diffsystem.system import DiffSystem
+from openff_diffsystem.system.data import SystemData
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Link:
         return f"Link({self.column} of rows {self.rows.tolist()}: {self.origin})"
 
 
-def linkage(source: DiffSystem | LambdaModule, section: str) -> tuple[Link, ...]:
+def linkage(source: SystemData | LambdaModule, section: str) -> tuple[Link, ...]:
     """Which terms of a section share one number, column by column, in the order of their first rows.
 
     Values from theta are shared by SMIRKS. Values from a model are shared where the model cannot tell terms apart: by
@@ -59,7 +59,7 @@ def linkage(source: DiffSystem | LambdaModule, section: str) -> tuple[Link, ...]
     if module is not None and len(module.systems) != 1:
         raise ParameterMismatchError("linkage looks at one system; this module has several")
     system = module.systems[0] if module is not None else source
-    assert isinstance(system, DiffSystem)
+    assert isinstance(system, SystemData)
     assignment = system.assignment(section)
     blocks = assignment.blocks
     labels = system.parameter_layout.labels

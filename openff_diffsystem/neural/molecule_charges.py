@@ -12,12 +12,12 @@ from openff.toolkit import Molecule
 from openff_diffsystem.chemistry.molecule import as_molecule
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.neural.graph import check_molecules, molecule_of_smiles
-from openff_diffsystem.neural.rows import UniqueMolecules
-from openff_diffsystem.system import DiffSystem
-from openff_diffsystem.system_parameters import SystemParameters
+from openff_diffsystem.neural.graph_rows import UniqueMolecules
+from openff_diffsystem.parameters.system import SystemParameters
+from openff_diffsystem.system.data import SystemData
 
 
-def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
+def replace_charges(system: SystemData, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
     """The same parameters with other charges in one unique molecule, and so in all its copies.
 
     A system made from an Interchange lists each copy as a molecule of its own.
@@ -59,7 +59,7 @@ def replace_charges(system: DiffSystem, parameters: SystemParameters, molecule: 
     return parameters.replace({"Electrostatics": present.at[..., rows, 0].set(ordered)})
 
 
-def _find(system: DiffSystem, molecule: Any) -> tuple[int, np.ndarray | None]:
+def _find(system: SystemData, molecule: Any) -> tuple[int, np.ndarray | None]:
     """The number of a unique molecule, and which atom of ``molecule`` each of its atoms is."""
     try:
         number = operator.index(molecule)
@@ -70,7 +70,7 @@ def _find(system: DiffSystem, molecule: Any) -> tuple[int, np.ndarray | None]:
     return number, None
 
 
-def _find_molecule(system: DiffSystem, entity: Any) -> tuple[int, np.ndarray]:
+def _find_molecule(system: SystemData, entity: Any) -> tuple[int, np.ndarray]:
     try:
         molecule = as_molecule(entity)
     except UnsupportedInputError as error:

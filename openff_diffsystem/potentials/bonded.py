@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from openff_diffsystem.forms.form import Settings
 from openff_diffsystem.potentials.geometry import Vector, angle, columns, difference, dihedral, norm
 
 
-def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array) -> jax.Array:
+def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array, settings: Settings) -> jax.Array:
     """k/2 (r - length)^2 per bond (SMIRNOFF specification, "Bonds").
 
     Parameters
@@ -19,6 +20,8 @@ def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array) -> jax.Arra
         Positions of both atoms, components ``(n_bonds, 1)``, nm.
     parameters
         ``(n_bonds, 2)``: k (kJ/mol/nm2), length (nm).
+    settings
+        None are used.
 
     Returns
     -------
@@ -30,7 +33,7 @@ def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array) -> jax.Arra
     return 0.5 * k * (norm(difference(b, a)) - length) ** 2
 
 
-def harmonic_angles(corners: Sequence[Vector], parameters: jax.Array) -> jax.Array:
+def harmonic_angles(corners: Sequence[Vector], parameters: jax.Array, settings: Settings) -> jax.Array:
     """k/2 (theta - angle)^2 per angle (SMIRNOFF specification, "Angles").
 
     Parameters
@@ -39,6 +42,8 @@ def harmonic_angles(corners: Sequence[Vector], parameters: jax.Array) -> jax.Arr
         Positions of the three atoms, the vertex second, components ``(n_angles, 1)``, nm.
     parameters
         ``(n_angles, 2)``: k (kJ/mol/rad2), angle (rad).
+    settings
+        None are used.
 
     Returns
     -------

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from openff_diffsystem.forms import Form, PairForm, ValenceForm, checked_energies
+from openff_diffsystem.forms.form import Form, PairForm, ValenceEnergy, ValenceForm, checked_energies
+from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.potentials import bonded
 from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
 from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
@@ -23,8 +24,15 @@ from openff_diffsystem.potentials.pairs import (
     scales,
     squared_distances,
 )
+from openff_diffsystem.potentials.ryckaert_bellemans import ryckaert_bellemans
 from openff_diffsystem.potentials.virtual_sites import place_sites
-from openff_diffsystem.system_parameters import SystemParameters
+
+BONDED: dict[str, ValenceEnergy] = {
+    "Bonds": bonded.harmonic_bonds,
+    "Angles": bonded.harmonic_angles,
+    "RBTorsions": ryckaert_bellemans,
+}
+"""Energies of terms between a few atoms, by section; torsions are evaluated together, see :func:`_torsion_energies`."""
 
 
 @partial(
@@ -102,17 +110,17 @@ def term_energies(
     sections = parameters.by_section()
     corners = _corners(interactions.indices, positions)
     energies: dict[str, jax.Array] = {}
-    for section, function in (("Bonds", bonded.harmonic_bonds), ("Angles", bonded.harmonic_angles)):
+    for section, function in BONDED.items():
         if section in corners:
-            terms = function(corners[section], sections[section])
-            energies[section] = jnp.where(interactions.kept[section][:, None], terms, 0.0)
+            energies[section] = function(corners[section], sections[section], parameters.settings(section))
     for form in interactions.forms:
-        if not isinstance(form, ValenceForm):
-            continue
-        atoms = corners[form.section]
-        terms = form.energy(atoms, sections[form.section], parameters.settings(form.section))
-        checked_energies(form, terms, atoms[0][0].shape)
-        energies[form.section] = jnp.where(interactions.kept[form.section][:, None], terms, 0.0)
+        if isinstance(form, ValenceForm):
+            atoms = corners[form.section]
+            terms = form.energy(atoms, sections[form.section], parameters.settings(form.section))
+            energies[form.section] = checked_energies(form, terms, atoms[0][0].shape)
+    energies = {
+        section: jnp.where(interactions.kept[section][:, None], terms, 0.0) for section, terms in energies.items()
+    }
     energies |= _torsion_energies(interactions.periodicity, corners, sections)
     custom = [form for form in interactions.forms if isinstance(form, PairForm)]
     if "vdW" in sections or "Electrostatics" in sections or custom:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.potentials.geometry import safe_sqrt
-from openff_diffsystem.site_types import SITE_TYPES, WEIGHTED_SITE_TYPES
+from openff_diffsystem.sections import SITE_TYPES, WEIGHTED_SITE_TYPES
 
 _X_WEIGHTS = {
     "BondCharge": (-1.0, 1.0, 0.0, 0.0),

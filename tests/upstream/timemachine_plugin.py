@@ -110,7 +110,8 @@ def swap_handlers() -> list[type]:
     from timemachine.ff.handlers import bonded as their_bonded
     from timemachine.ff.handlers import nonbonded as their_nonbonded
 
-    from openff_diffsystem.interop.timemachine import atom_handles, bonded, charge_handles, pairs
+    from openff_diffsystem.interop.timemachine import pairs
+    from openff_diffsystem.interop.timemachine.handles import atom_handles, bonded, charge_handles
 
     charge_handles.AM1BCCHandler.source = staticmethod(gasteiger)
     charge_handles.AM1CCCHandler.source = staticmethod(gasteiger)
@@ -161,7 +162,7 @@ class _Molecule:
     """An RDKit molecule with those methods of OpenEye's that timemachine's aromaticity model calls."""
 
     def __init__(self, mol: Any) -> None:
-        from openff_diffsystem.interop.timemachine.increments import kekulized_copy
+        from openff_diffsystem.interop.timemachine.handles.increments import kekulized_copy
 
         self.rdmol = kekulized_copy(mol)
 

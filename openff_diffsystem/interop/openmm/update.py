@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
-from openff_diffsystem.interop.openmm.lennard_jones_tables import change_typed, is_typed
-from openff_diffsystem.interop.openmm.sites import read_site
-from openff_diffsystem.interop.openmm.stored import stored_changes
-from openff_diffsystem.interop.openmm.tables import host_parameters, tables
-from openff_diffsystem.interop.openmm.terms import Table
-from openff_diffsystem.interop.openmm.to_openmm import (
+from openff_diffsystem.interop.openmm.forces.own_forms import stored_changes
+from openff_diffsystem.interop.openmm.forces.tables import tables
+from openff_diffsystem.interop.openmm.forces.terms import Table
+from openff_diffsystem.interop.openmm.forces.typed_lennard_jones import change_typed, is_typed
+from openff_diffsystem.interop.openmm.forces.virtual_sites import read_site
+from openff_diffsystem.interop.openmm.write import (
     configure_nonbonded,
     configure_typed,
     site_objects,
@@ -20,9 +20,10 @@ from openff_diffsystem.interop.openmm.to_openmm import (
     types_and_own,
 )
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.system.host import host_parameters
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system import DiffSystem
+    from openff_diffsystem.system.data import SystemData
 
 _SETTINGS = (
     "NonbondedMethod",
@@ -37,7 +38,7 @@ _SETTINGS = (
 
 
 def update_openmm(
-    self: DiffSystem,
+    self: SystemData,
     target: Any,
     theta: Any = None,
     *,
@@ -151,7 +152,7 @@ def update_openmm(
         _hand_over(context, changed, anew)
 
 
-def _require_terms_that_can_be_updated(self: DiffSystem, system: Any) -> None:
+def _require_terms_that_can_be_updated(self: SystemData, system: Any) -> None:
     """Raise where nonbonded interactions are in custom forces: a NonbondedForce given them as well counts twice."""
     scaled = {tuple(sorted(pair)) for pair in self.pairs_14.tolist()}
     for force in system.getForces():

@@ -16,7 +16,11 @@ from openff_diffsystem.interop.timemachine.arrays import (
     periodic_torsions,
     proper_torsions,
 )
-from openff_diffsystem.interop.timemachine.atom_handles import (
+from openff_diffsystem.interop.timemachine.conventions import ONE_4PI_EPS0
+from openff_diffsystem.interop.timemachine.files.file_format import ForceFieldFile, Section
+from openff_diffsystem.interop.timemachine.files.smirnoff import read_timemachine, to_timemachine
+from openff_diffsystem.interop.timemachine.forcefield import Handles, to_forcefield
+from openff_diffsystem.interop.timemachine.handles.atom_handles import (
     LennardJonesHandler,
     LennardJonesIntraHandler,
     LennardJonesSolventHandler,
@@ -24,13 +28,13 @@ from openff_diffsystem.interop.timemachine.atom_handles import (
     SimpleChargeIntraHandler,
     SimpleChargeSolventHandler,
 )
-from openff_diffsystem.interop.timemachine.bonded import (
+from openff_diffsystem.interop.timemachine.handles.bonded import (
     HarmonicAngleHandler,
     HarmonicBondHandler,
     ImproperTorsionHandler,
     ProperTorsionHandler,
 )
-from openff_diffsystem.interop.timemachine.charge_handles import (
+from openff_diffsystem.interop.timemachine.handles.charge_handles import (
     AM1BCCCCCHandler,
     AM1BCCCCCIntraHandler,
     AM1BCCCCCSolventHandler,
@@ -43,21 +47,17 @@ from openff_diffsystem.interop.timemachine.charge_handles import (
     PrecomputedChargeHandler,
     PrecomputedChargeIntraHandler,
 )
-from openff_diffsystem.interop.timemachine.charge_sources import (
+from openff_diffsystem.interop.timemachine.handles.charge_sources import (
     ForceFieldChargeHandler,
     FunctionChargeHandler,
     NeuralChargeHandler,
     ToolkitCharges,
 )
-from openff_diffsystem.interop.timemachine.conventions import ONE_4PI_EPS0
-from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section
-from openff_diffsystem.interop.timemachine.forcefield import Handles, to_forcefield
 from openff_diffsystem.interop.timemachine.pairs import (
     generate_exclusion_idxs,
     intramolecular_pairs,
     parameterize_nonbonded_pairlist,
 )
-from openff_diffsystem.interop.timemachine.smirnoff import read_timemachine, to_timemachine
 
 __all__ = [
     "ONE_4PI_EPS0",

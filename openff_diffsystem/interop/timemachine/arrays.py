@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.interactions import isolated_interactions
 from openff_diffsystem.interop.timemachine.conventions import BETA, CHARGE_SCALE, CUTOFF, SCALE_14
 from openff_diffsystem.interop.timemachine.pairs import combine_pairs
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.pairs import PADDING, SCALED_14
+from openff_diffsystem.system.interactions import isolated_interactions
 
 Scale14 = Literal["timemachine", "smirnoff"]
 """0.5 for Coulomb and Lennard-Jones, or the force field's own."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from openff_diffsystem.exceptions import MissingStackError, UnsupportedForceFieldError, UnsupportedInputError
-from openff_diffsystem.interop.timemachine import atom_handles, bonded, charge_handles
-from openff_diffsystem.interop.timemachine.charge_sources import (
+from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
+from openff_diffsystem.interop.timemachine.files.file_format import ForceFieldFile, Section
+from openff_diffsystem.interop.timemachine.files.smirnoff import smirnoff_sections
+from openff_diffsystem.interop.timemachine.handles import atom_handles, bonded, charge_handles
+from openff_diffsystem.interop.timemachine.handles.charge_sources import (
     ForceFieldChargeHandler,
     FunctionChargeHandler,
     NeuralChargeHandler,
     ToolkitCharges,
 )
-from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
-from openff_diffsystem.interop.timemachine.file_format import ForceFieldFile, Section
-from openff_diffsystem.interop.timemachine.handle import Handle
-from openff_diffsystem.interop.timemachine.smirnoff import smirnoff_sections
+from openff_diffsystem.interop.timemachine.handles.handle import Handle
 
 Charges = str | Callable[[Any], Any] | tuple[Handle, Handle]
 """Where charges come from; see :meth:`Handles.from_smirnoff`."""

@@ -1,1 +1,0 @@
-"""Where partial charges come from: molecules, library charges, increments, charge models."""

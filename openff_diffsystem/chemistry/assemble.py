@@ -1,0 +1,331 @@
+"""Assemble a system: the terms of every species, numbered for the whole topology."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from openff.toolkit import Molecule
+
+from openff_diffsystem.chemistry import nonbonded, valence
+from openff_diffsystem.chemistry.bond_orders import check_unique, fractional_bond_orders, uses_interpolation
+from openff_diffsystem.chemistry.charges.sections import CHARGE_SECTIONS, atom_charges, constant
+from openff_diffsystem.chemistry.matching import forward_or_reversed
+from openff_diffsystem.chemistry.molecule import PreparedMolecule
+from openff_diffsystem.chemistry.registered_forms import custom_terms
+from openff_diffsystem.chemistry.species import Species, isomorphic_predecessors, unique_species
+from openff_diffsystem.chemistry.terms import Terms, index_array
+from openff_diffsystem.chemistry.virtual_sites import add_charges, virtual_sites
+from openff_diffsystem.exceptions import (
+    ChargeAssignmentError,
+    UnsupportedForceFieldError,
+    UnsupportedInputError,
+)
+from openff_diffsystem.forms.form import PairForm
+from openff_diffsystem.forms.registry import form_of, is_per_particle, pair_forms, registered_forms
+from openff_diffsystem.parameters.assignment import AffineRows, Assignment
+from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.parameters.system import SectionBlocks
+from openff_diffsystem.sections import SECTIONS
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keyword arguments of ``Interchange.from_smirnoff`` that steer assignment."""
+
+    charge_from_molecules: Sequence[Molecule] | None = None
+    partial_bond_orders_from_molecules: Sequence[Molecule] | None = None
+    allow_nonintegral_charges: bool = False
+
+
+@dataclass
+class SpeciesTerms:
+    """Everything assignment knows about one unique molecule."""
+
+    species: Species
+    sections: dict[str, Terms]
+    pairs: nonbonded.ClosePairs
+    n_sites: int
+
+
+@dataclass
+class Assembled:
+    """A whole topology, ready for arrays.
+
+    Attributes
+    ----------
+    assignment
+        The map onto the values of one copy of each species, section by section, then the settings.
+    blocks
+        By section, where its terms stand among the values.
+    settings
+        Position of each section-wide number among the values.
+    indices, static
+        Per section, for all copies: particle indices ``(n_terms, n)`` and integers.
+    excluded, scaled_14
+        ``(n, 2)``, int32, particle indices of pairs that do not interact, and that interact with the 1-4 scales.
+    particle_order
+        Row of each particle when the species are written one after the other.
+    """
+
+    assignment: Assignment
+    blocks: dict[str, SectionBlocks]
+    settings: dict[tuple[str, str], int]
+    indices: dict[str, np.ndarray]
+    static: dict[str, dict[str, np.ndarray]]
+    excluded: np.ndarray
+    scaled_14: np.ndarray
+    particle_order: np.ndarray
+    n_atoms: int
+    n_particles: int
+    species: list[Species] = field(repr=False)
+
+
+def assemble(
+    handlers: dict[str, Any], layout: ParameterLayout, values: np.ndarray, topology: Any, options: Options
+) -> Assembled:
+    """Assign the parameters of a force field to a topology.
+
+    Parameters
+    ----------
+    handlers
+        The force field's parameter handlers by tag.
+    layout, values
+        Their numbers.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If a section cannot be represented.
+    UnassignedParameterError, ChargeAssignmentError
+        If a term or an atom gets no parameter.
+    """
+    own_sites = {form.sites for form in pair_forms(handlers)} & handlers.keys()
+    known = {tag for tag, section in SECTIONS.items() if section.in_force_fields} | own_sites
+    unsupported = [tag for tag in handlers if tag not in known and form_of(tag) is None]
+    if unsupported:
+        raise UnsupportedForceFieldError(
+            f"cannot represent the section(s) {', '.join(unsupported)}; a functional form of your own is made known "
+            "with openff_diffsystem.forms.register_form"
+        )
+    in_place_of_vdw = [form.section for form in pair_forms(handlers)]
+    if in_place_of_vdw and (len(in_place_of_vdw) > 1 or handlers.keys() & {"vdW", "VirtualSites", "GBSA"}):
+        raise UnsupportedForceFieldError(
+            f"{' and '.join(in_place_of_vdw)} take(s) the place of vdW: there can be one such section, and no vdW, "
+            "VirtualSites or GBSA beside it; virtual sites that have the form's columns are a section of their own, "
+            "which the form names"
+        )
+    site_sections = {"VirtualSites", *own_sites}
+    if "Electrostatics" not in handlers and handlers.keys() & {*CHARGE_SECTIONS, *site_sections, "GBSA"}:
+        raise UnsupportedForceFieldError("the force field assigns charges but has no Electrostatics section")
+    check_unique(options.partial_bond_orders_from_molecules, "partial_bond_orders_from_molecules")
+    check_unique(options.charge_from_molecules, "charge_from_molecules")
+    for molecule in options.charge_from_molecules or ():
+        if molecule.partial_charges is None:
+            raise UnsupportedInputError(
+                f"{molecule.to_smiles(explicit_hydrogens=False)} in charge_from_molecules has no partial charges"
+            )
+    if options.charge_from_molecules and handlers.keys() & site_sections:
+        warnings.warn(
+            "charge_from_molecules together with VirtualSites: the sites take their charges from the force field, "
+            "and change those of their orientation atoms, preset or not",
+            stacklevel=4,
+        )
+    species = unique_species(topology)
+    charges = None
+    if "Electrostatics" in handlers:
+        charges = _charges(species, handlers, layout, options)
+        if not options.allow_nonintegral_charges:
+            for one, rows in zip(species, charges, strict=True):
+                check_integral(one.prepared, rows.flatten()(values))
+    parts = [
+        _species_terms(one, handlers, layout, options, None if charges is None else charges[i])
+        for i, one in enumerate(species)
+    ]
+    return number_particles(parts, layout)
+
+
+def _charges(
+    species: list[Species], handlers: dict[str, Any], layout: ParameterLayout, options: Options
+) -> list[AffineRows]:
+    charges: list[AffineRows] = []
+    for one, earlier in zip(species, isomorphic_predecessors(species), strict=True):
+        molecule = one.prepared
+        preset = _preset(molecule.molecule, options.charge_from_molecules)
+        if preset is not None:
+            rows = constant(preset)
+        elif earlier is not None:
+            rows = _reorder(charges[earlier[0]], earlier[1])
+        else:
+            rows = atom_charges(molecule, handlers, layout)
+        charges.append(rows)
+    return charges
+
+
+def check_integral(molecule: PreparedMolecule, charges: np.ndarray) -> None:
+    """Raise unless atom charges, ``(n_atoms,)``, e, add up to the formal charge within openff-interchange's 0.01 e."""
+    total, formal = float(np.sum(charges)), float(molecule.molecule.total_charge.m)
+    if abs(total - formal) > 0.01:
+        raise ChargeAssignmentError(
+            f"{molecule.name} has a net charge of {total:.4f} e but a formal charge of {formal:.0f} e; "
+            "pass allow_nonintegral_charges=True to accept that"
+        )
+
+
+def _preset(molecule: Molecule, given: Sequence[Molecule] | None) -> np.ndarray | None:
+    for other in given or ():
+        isomorphic, atom_map = Molecule.are_isomorphic(other, molecule, return_atom_map=True)
+        if isomorphic:
+            charges = np.empty(molecule.n_atoms)
+            charges[[atom_map[i] for i in range(molecule.n_atoms)]] = other.partial_charges.m_as("elementary_charge")
+            return charges
+    return None
+
+
+def _reorder(rows: AffineRows, order: np.ndarray) -> AffineRows:
+    new_row = {old: new for new, old in enumerate(order.tolist())}
+    further = [(new_row[row], column, source, weight) for row, column, source, weight in rows.further]
+    return AffineRows(rows.source[order], rows.weight[order], rows.offset[order], further)
+
+
+def _species_terms(
+    species: Species,
+    handlers: dict[str, Any],
+    layout: ParameterLayout,
+    options: Options,
+    charges: AffineRows | None,
+) -> SpeciesTerms:
+    molecule = species.prepared
+    bond_orders = None
+    interpolating = [t for t in ("Bonds", "ProperTorsions") if t in handlers and uses_interpolation(handlers[t])]
+    if interpolating:
+        method = handlers[interpolating[0]].fractional_bondorder_method
+        bond_orders = fractional_bond_orders(molecule.molecule, method, options.partial_bond_orders_from_molecules)
+
+    sections: dict[str, Terms] = {}
+    if "Bonds" in handlers:
+        sections["Bonds"] = valence.bonds(molecule, handlers["Bonds"], layout, bond_orders)
+    if "Constraints" in handlers:
+        sections["Constraints"] = valence.constraints(molecule, handlers["Constraints"], layout, sections.get("Bonds"))
+    constrained = (
+        {forward_or_reversed(tuple(pair)) for pair in sections["Constraints"].indices.tolist()}
+        if "Constraints" in sections
+        else set()
+    )
+    if "Angles" in handlers:
+        sections["Angles"] = valence.angles(molecule, handlers["Angles"], layout)
+    if "ProperTorsions" in handlers:
+        sections["ProperTorsions"] = valence.proper_torsions(molecule, handlers["ProperTorsions"], layout, bond_orders)
+    for section in ("Bonds", "Angles", "ProperTorsions"):
+        if section in sections:
+            valence.check_all_assigned(molecule, section, sections[section], constrained)
+    if "ImproperTorsions" in handlers:
+        sections["ImproperTorsions"] = valence.improper_torsions(molecule, handlers["ImproperTorsions"], layout)
+
+    forms = pair_forms(handlers)
+    site_section = next((tag for tag in ("VirtualSites", *(form.sites for form in forms)) if tag in handlers), None)
+    sites = virtual_sites(molecule, handlers[site_section], layout) if site_section else None
+    for form in sorted(registered_forms(handlers).values(), key=lambda form: isinstance(form, PairForm)):
+        sections[form.section] = custom_terms(molecule, handlers, layout, form, sites)
+
+    n_particles = molecule.n_atoms + (sites.n_terms if sites else 0)
+    everyone = index_array(list(range(n_particles)), 1)
+    if "vdW" in handlers:
+        vdw = nonbonded.vdw(molecule, handlers["vdW"], layout)
+        rows = [vdw.rows]
+        if sites:
+            rows.append(nonbonded.lennard_jones(layout, "VirtualSites", sites.static["parameter"]))
+        sections["vdW"] = Terms(vdw.columns, everyone, AffineRows.stack(rows))
+    if charges is not None:
+        if sites and site_section:
+            charges = add_charges(charges, sites, layout, site_section)
+        sections["Electrostatics"] = Terms(("charge",), everyone, charges)
+    if "GBSA" in handlers:
+        if sites and sites.n_terms:
+            raise UnsupportedForceFieldError(
+                f"GBSA with virtual sites: {molecule.name} has sites, and the section has no radii for them"
+            )
+        sections["GBSA"] = nonbonded.gbsa(molecule, handlers["GBSA"], layout)
+    if sites:
+        sections["VirtualSites"] = sites
+    parents = sites.indices[:, 0] if sites else np.empty(0, dtype=np.int32)
+    return SpeciesTerms(species, sections, nonbonded.close_pairs(molecule, parents), n_particles - molecule.n_atoms)
+
+
+def number_particles(parts: list[SpeciesTerms], layout: ParameterLayout) -> Assembled:
+    """Number particles over the topology and lay out values: section by section, species by species, then settings."""
+    particles = _particle_numbers(parts)
+    n_atoms = sum(p.species.prepared.n_atoms * len(p.species.starts) for p in parts)
+    n_particles = sum(numbers.size for numbers in particles)
+
+    def over_copies(local: list[np.ndarray]) -> np.ndarray:
+        width = local[0].shape[1]
+        spread = [
+            np.where(one < 0, -1, numbers[:, np.maximum(one, 0)]).reshape(-1, width)
+            for one, numbers in zip(local, particles, strict=True)
+        ]
+        return np.ascontiguousarray(np.concatenate(spread).astype(np.int32))
+
+    assignments, blocks, indices, static, start = [], {}, {}, {}, 0
+    for section in parts[0].sections:
+        terms = [part.sections[section] for part in parts]
+        columns = terms[0].columns
+        assignments.append(AffineRows.stack([t.rows for t in terms]).flatten())
+        copies = [len(part.species.starts) for part in parts]
+        counts = tuple((t.n_terms, c) for t, c in zip(terms, copies, strict=True))
+        blocks[section] = SectionBlocks(columns, start, counts, is_per_particle(section))
+        start += len(assignments[-1].source)
+        indices[section] = over_copies([t.indices for t in terms])
+        static[section] = {
+            name: np.concatenate([np.tile(t.static[name], c) for t, c in zip(terms, copies, strict=True)])
+            for name in terms[0].static
+        }
+    settings: dict[tuple[str, str], int] = {}
+    sources: list[int] = []
+    for tag, described in layout.sections.items():
+        for column in described.columns.values():
+            if column.rows is None:
+                settings[tag, column.name] = start + len(sources)
+                sources.append(column.start)
+    assignments.append(AffineRows.gather(np.array(sources, dtype=np.int64)).flatten())
+
+    return Assembled(
+        assignment=Assignment.concatenate(assignments),
+        blocks=blocks,
+        settings=settings,
+        indices=indices,
+        static=static,
+        excluded=over_copies([part.pairs.excluded for part in parts]),
+        scaled_14=over_copies([part.pairs.scaled_14 for part in parts]),
+        particle_order=np.argsort(np.concatenate([numbers.ravel() for numbers in particles]), kind="stable"),
+        n_atoms=n_atoms,
+        n_particles=n_particles,
+        species=[part.species for part in parts],
+    )
+
+
+def _particle_numbers(parts: list[SpeciesTerms]) -> list[np.ndarray]:
+    """Topology index of each particle of each copy, ``(n_copies, n_particles)`` per species.
+
+    Virtual sites follow all atoms, molecule by molecule, as in openff-interchange's OpenMM export.
+    """
+    n_molecules = sum(len(part.species.molecules) for part in parts)
+    n_sites = np.zeros(n_molecules, dtype=np.int64)
+    n_atoms = 0
+    for part in parts:
+        n_sites[part.species.molecules] = part.n_sites
+        n_atoms += part.species.prepared.n_atoms * len(part.species.starts)
+    first_site = n_atoms + np.cumsum(n_sites) - n_sites
+    return [
+        np.concatenate(
+            [
+                part.species.starts[:, None] + np.arange(part.species.prepared.n_atoms),
+                first_site[part.species.molecules][:, None] + np.arange(part.n_sites),
+            ],
+            axis=1,
+        )
+        for part in parts
+    ]

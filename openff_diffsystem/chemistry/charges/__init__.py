@@ -1,0 +1,1 @@
+"""Where the charges of atoms come from."""

@@ -1,0 +1,1 @@
+"""openff-interchange: an Interchange read, and written."""

@@ -1,0 +1,219 @@
+"""Lennard-Jones interactions that OpenMM looks up by pairs of atom types, as it writes them for CHARMM force fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from openff_diffsystem.exceptions import UnsupportedForceError
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, described, require_particles
+
+_EXPRESSIONS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "acoef(type1,type2)/r^12-bcoef(type1,type2)/r^6": lambda a, b: (a, b),
+    "(a/r6)^2-b/r6;r6=r^6;a=acoef(type1,type2);b=bcoef(type1,type2)": lambda a, b: (a**2, b),
+}
+"""What ``openmm.app`` writes, without blanks, and the coefficients of r^-12 and r^-6 from both tables."""
+
+_OURS = (
+    "4*depth*(x^12-x^6);x=size/r;"
+    "depth=select(own(type1,type2),own_epsilon(type1,type2),sqrt(epsilon1*epsilon2));"
+    "size=select(own(type1,type2),own_sigma(type1,type2),0.5*(sigma1+sigma2))"
+)
+"""What :func:`write_typed` writes: Lorentz-Berthelot rules, but for the pairs of types that are tabulated."""
+
+_COLUMNS = ("epsilon", "sigma", "type")
+
+_ROUNDING = 1e-9
+"""Relative. Of twelfth powers in OpenMM's tables and here."""
+
+
+class TypedLennardJones(NamedTuple):
+    """Lennard-Jones parameters of particles, and of pairs of types that do not combine those.
+
+    Attributes
+    ----------
+    values
+        epsilon (kJ/mol) and sigma (nm), ``(n_particles, 2)``.
+    types
+        ``(n_particles,)``: numbers of the types that have parameters of their own with another; -1 for all others.
+    own
+        By pair of such types, the first number smaller: epsilon and sigma.
+    """
+
+    values: np.ndarray
+    types: np.ndarray
+    own: dict[tuple[int, int], tuple[float, float]]
+
+    def terms(self) -> ForceTerms:
+        """The pairs of types, named by the first particle of each."""
+        first = {number: int(np.flatnonzero(self.types == number)[0]) for pair in self.own for number in pair}
+        particles = np.array([[first[a], first[b]] for a, b in self.own], dtype=np.int64).reshape(-1, 2)
+        return ForceTerms(("epsilon", "sigma"), particles, np.array(list(self.own.values())).reshape(-1, 2), {})
+
+
+def is_typed(force: Any) -> bool:
+    """Whether a force is one that :func:`write_typed` writes."""
+    return type(force).__name__ == "CustomNonbondedForce" and force.getEnergyFunction().replace(" ", "") == _OURS
+
+
+def read_typed(force: Any, nonbonded: Any) -> TypedLennardJones:
+    """The Lennard-Jones interactions of a CustomNonbondedForce.
+
+    Parameters
+    ----------
+    force
+        The CustomNonbondedForce.
+    nonbonded
+        The NonbondedForce beside it, which has the charges.
+
+    Raises
+    ------
+    UnsupportedForceError
+        If the force is something else, if a pair of types has no Lennard-Jones interaction (only one of both
+        coefficients, or a negative one), or if the two forces differ in their cutoffs or in the pairs that they leave
+        out.
+    """
+    name = described(force)
+    text = force.getEnergyFunction().replace(" ", "").rstrip(";")
+    tables = {force.getTabulatedFunctionName(i): i for i in range(force.getNumTabulatedFunctions())}
+    per_particle = tuple(force.getPerParticleParameterName(i) for i in range(force.getNumPerParticleParameters()))
+    ours = is_typed(force)
+    if not ours and (text not in _EXPRESSIONS or set(tables) != {"acoef", "bcoef"} or per_particle != ("type",)):
+        raise UnsupportedForceError(
+            f"{name} is not covered: its energy, {force.getEnergyFunction()!r}, is not a table of Lennard-Jones "
+            "coefficients by type as openmm.app writes it for CHARMM; openff-interchange writes a single "
+            "NonbondedForce with to_openmm(combine_nonbonded_forces=True)"
+        )
+    if force.getNumInteractionGroups() or force.getNumGlobalParameters() or force.getNumComputedValues():
+        raise UnsupportedForceError(f"{name} has interaction groups, global parameters or computed values")
+    require_particles(force, nonbonded.getNumParticles())
+    _require_alike(force, nonbonded)
+    squares = {key: _square(force, table) for key, table in tables.items()}
+    particles = np.array([force.getParticleParameters(i) for i in range(force.getNumParticles())])
+    if not ours:
+        return _of_coefficients(
+            name, particles[:, 0].astype(np.int64), *_EXPRESSIONS[text](squares["acoef"], squares["bcoef"])
+        )
+    types = particles[:, 2].astype(np.int64)
+    types[types == len(squares["own"]) - 1] = -1
+    own = {
+        (a, b): (float(squares["own_epsilon"][a, b]), float(squares["own_sigma"][a, b]))
+        for a, b in np.argwhere(np.triu(squares["own"], 1)).tolist()
+    }
+    return TypedLennardJones(particles[:, :2], types, own)
+
+
+def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndarray) -> TypedLennardJones:
+    """From coefficients of r^-12 and r^-6 by pairs of types."""
+    present, of_particle = np.unique(all_types, return_inverse=True)
+    a, b = (coefficients[np.ix_(present, present)] for coefficients in (a, b))
+    first = [int(np.flatnonzero(of_particle == i)[0]) for i in range(len(present))]
+    silent = (a == 0) & (b == 0)
+    for i, j in np.argwhere(~silent & ~((a > 0) & (b > 0)))[:1]:
+        raise UnsupportedForceError(
+            f"{name} has no Lennard-Jones interaction between atoms of the types of particles {first[i]} and "
+            f"{first[j]}: its coefficients of r^-12 and r^-6 are {a[i, j]:.6g} and {b[i, j]:.6g}"
+        )
+    safe_a, safe_b = (np.where(silent, 1.0, coefficients) for coefficients in (a, b))
+    sigma = np.where(silent, 1.0, (safe_a / safe_b) ** (1 / 6))
+    epsilon = np.where(silent, 0.0, safe_b**2 / (4.0 * safe_a))
+    one_epsilon, one_sigma = np.diag(epsilon), np.diag(sigma)
+    mixed = 4.0 * np.sqrt(one_epsilon[:, None] * one_epsilon)
+    mean = 0.5 * (one_sigma[:, None] + one_sigma)
+    differs = ~np.isclose(a, mixed * mean**12, rtol=_ROUNDING, atol=0.0)
+    differs |= ~np.isclose(b, mixed * mean**6, rtol=_ROUNDING, atol=0.0)
+    # NBFIX: numbers for the types that it names
+    special = np.flatnonzero(differs.any(axis=0))
+    number = np.full(len(present), -1)
+    number[special] = np.arange(len(special))
+    own = {
+        (int(number[i]), int(number[j])): (float(epsilon[i, j]), float(sigma[i, j]))
+        for i, j in np.argwhere(np.triu(differs | differs.T, 1)).tolist()
+    }
+    return TypedLennardJones(np.stack([one_epsilon, one_sigma], axis=1)[of_particle], number[of_particle], own)
+
+
+def write_typed(typed: Table, types: np.ndarray, own: np.ndarray, exclusions: np.ndarray) -> Any:
+    """A CustomNonbondedForce of all Lennard-Jones interactions.
+
+    Parameters
+    ----------
+    typed
+        epsilon, sigma and type of each particle; -1 for types without parameters of their own.
+    types, own
+        ``(n_terms, 2)`` each: the types of the pairs that have parameters of their own, and their epsilon and sigma.
+    exclusions
+        ``(n_pairs, 2)``: pairs that do not interact, or do so elsewhere.
+    """
+    import openmm
+
+    force = openmm.CustomNonbondedForce(_OURS)
+    force.setName("LennardJones")
+    for name in _COLUMNS:
+        force.addPerParticleParameter(name)
+    for name, square in _squares(types, own).items():
+        force.addTabulatedFunction(name, openmm.Discrete2DFunction(*square.shape, square.ravel()))
+    for row in _particles(typed, types):
+        force.addParticle(row)
+    for pair in exclusions.tolist():
+        force.addExclusion(*pair)
+    return force
+
+
+def change_typed(force: Any, typed: Table, types: np.ndarray, own: np.ndarray) -> None:
+    """Give a force that :func:`write_typed` wrote other parameters."""
+    squares = _squares(types, own)
+    for i in range(force.getNumTabulatedFunctions()):
+        square = squares[force.getTabulatedFunctionName(i)]
+        force.getTabulatedFunction(i).setFunctionParameters(*square.shape, square.ravel())
+    for i, row in enumerate(_particles(typed, types)):
+        force.setParticleParameters(i, row)
+
+
+def _n_types(types: np.ndarray) -> int:
+    return int(types.max()) + 1
+
+
+def _particles(typed: Table, types: np.ndarray) -> Iterator[tuple]:
+    """What the force holds of each: the last row of its tables is for types without parameters of their own."""
+    *parameters, number = typed.values
+    return Table(typed.particles, (*parameters, np.where(number < 0, _n_types(types), number))).rows()
+
+
+def _squares(types: np.ndarray, own: np.ndarray) -> dict[str, np.ndarray]:
+    """The tables by name, symmetric, with a row and a column for all types that have none of their own."""
+    n = _n_types(types) + 1
+    squares = {name: np.zeros((n, n)) for name in ("own", "own_epsilon", "own_sigma")}
+    squares["own_sigma"] += 1.0
+    for values, square in zip((np.ones(len(own)), *own.T), squares.values(), strict=True):
+        for (a, b), value in zip(types.tolist(), values.tolist(), strict=True):
+            square[a, b] = square[b, a] = value
+    return squares
+
+
+def _square(force: Any, table: int) -> np.ndarray:
+    n, _, values = force.getTabulatedFunction(table).getFunctionParameters()
+    return np.array(values).reshape(n, -1).T
+
+
+def _require_alike(force: Any, nonbonded: Any) -> None:
+    """Raise unless both forces together are what one NonbondedForce would be."""
+    name = described(force)
+    methods = {
+        force.NoCutoff: (nonbonded.NoCutoff,),
+        force.CutoffPeriodic: (nonbonded.CutoffPeriodic, nonbonded.PME),
+    }
+    if nonbonded.getNonbondedMethod() not in methods.get(force.getNonbondedMethod(), ()):
+        raise UnsupportedForceError(f"{name} and {described(nonbonded)} end their interactions in different ways")
+    if force.getNonbondedMethod() != force.NoCutoff and force.getCutoffDistance() != nonbonded.getCutoffDistance():
+        raise UnsupportedForceError(f"{name} and {described(nonbonded)} have different cutoffs")
+    if any(nonbonded.getParticleParameters(i)[2]._value for i in range(nonbonded.getNumParticles())):
+        raise UnsupportedForceError(f"{name} and {described(nonbonded)} both have Lennard-Jones interactions")
+    excluded = {frozenset(force.getExclusionParticles(i)) for i in range(force.getNumExclusions())}
+    exceptions = {frozenset(nonbonded.getExceptionParameters(i)[:2]) for i in range(nonbonded.getNumExceptions())}
+    if excluded != exceptions:
+        raise UnsupportedForceError(
+            f"{name} leaves out other pairs than those with exceptions in {described(nonbonded)}"
+        )

@@ -1,0 +1,101 @@
+"""Virtual sites: OpenMM's objects, and the types and parameters they stand for."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from openff_diffsystem.exceptions import UnsupportedForceError
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
+from openff_diffsystem.potentials.virtual_sites import local_frame
+from openff_diffsystem.sections import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
+
+_N_ATOMS = {"BondCharge": 2, "MonovalentLonePair": 3, "DivalentLonePair": 3, "TrivalentLonePair": 4}
+
+
+class Site(NamedTuple):
+    """One virtual site: ``type`` numbers ``SITE_TYPES`` and on into ``WEIGHTED_SITE_TYPES``."""
+
+    atoms: tuple[int, ...]
+    type: int
+    parameters: tuple[float, float, float]
+
+
+def openmm_site(site: Site) -> Any:
+    """The site as an ``openmm.VirtualSite``."""
+    import openmm
+
+    atoms = [atom for atom in site.atoms if atom != NO_ATOM]
+    if site.type >= len(SITE_TYPES):
+        kind = WEIGHTED_SITE_TYPES[site.type - len(SITE_TYPES)]
+        weights = site.parameters[: 2 if kind == "TwoParticleAverage" else 3]
+        return getattr(openmm, f"{kind}Site")(*atoms, *weights)
+    x, y, sign = local_frame(site.type)
+    n = len(atoms)
+    distance, out_of_plane, in_plane = site.parameters
+    flat = np.cos(out_of_plane)
+    place = distance * np.array([sign * np.cos(in_plane) * flat, np.sin(in_plane) * flat, np.sin(out_of_plane)])
+    origin = [1.0] + [0.0] * (n - 1)
+    return openmm.LocalCoordinatesSite(atoms, origin, x[:n].tolist(), y[:n].tolist(), place.tolist())
+
+
+def read_site(particle: int, site: Any) -> Site:
+    """The type and the parameters of an ``openmm.VirtualSite``.
+
+    Raises
+    ------
+    UnsupportedForceError
+        If it is of a type, or in a frame, that cannot be represented.
+    """
+    name = type(site).__name__
+    atoms = tuple(site.getParticle(i) for i in range(site.getNumParticles()))
+    if name == "LocalCoordinatesSite":
+        return _in_frame(particle, atoms, site)
+    kind = name.removesuffix("Site")
+    if kind not in WEIGHTED_SITE_TYPES:
+        raise UnsupportedForceError(f"virtual site {particle} is a {name}; this type is not covered")
+    if kind == "OutOfPlane":
+        weights = site.getWeight12(), site.getWeight13(), site.getWeightCross()
+    else:
+        weights = tuple(site.getWeight(i) for i in range(len(atoms))) + (0.0,) * (3 - len(atoms))
+    return Site(atoms, len(SITE_TYPES) + WEIGHTED_SITE_TYPES.index(kind), weights)
+
+
+def _in_frame(particle: int, atoms: tuple[int, ...], site: Any) -> Site:
+    n = len(atoms)
+    found = [np.array(weights) for weights in (site.getOriginWeights(), site.getXWeights(), site.getYWeights())]
+    for type_, kind in enumerate(SITE_TYPES):
+        x, y, sign = local_frame(type_)
+        if n == _N_ATOMS[kind] and all(
+            np.allclose(have, want[:n], atol=1e-9) for have, want in zip(found, (np.eye(4)[0], x, y), strict=True)
+        ):
+            a, b, c = site.getLocalPosition()._value
+            distance = float(np.sqrt(a * a + b * b + c * c))
+            out_of_plane = float(np.arcsin(c / distance)) if distance else 0.0
+            in_plane = float(np.arctan2(b, sign * a)) if a or b else 0.0
+            return Site(atoms, type_, (distance, out_of_plane, in_plane))
+    raise UnsupportedForceError(
+        f"virtual site {particle} has a local frame that is none of {', '.join(SITE_TYPES)}: origin, x and y weights "
+        f"{', '.join(str(weights.tolist()) for weights in found)}"
+    )
+
+
+def read_sites(system: Any, particles: np.ndarray, is_site: np.ndarray) -> ForceTerms:
+    """The virtual sites of a System; ``is_site`` says of each particle whether it is one.
+
+    Raises
+    ------
+    UnsupportedForceError
+        If one cannot be represented, or depends on another one.
+    """
+    sites = [read_site(i, system.getVirtualSite(i)) for i in particles.tolist()]
+    orientation = np.full((len(sites), 4), NO_ATOM, dtype=np.int64)
+    for row, (particle, site) in enumerate(zip(particles.tolist(), sites, strict=True)):
+        nested = [atom for atom in site.atoms if is_site[atom]]
+        if nested:
+            raise UnsupportedForceError(f"virtual site {particle} depends on another one, {nested[0]}")
+        orientation[row, : len(site.atoms)] = site.atoms
+    values = np.array([site.parameters for site in sites])
+    types = np.array([site.type for site in sites], dtype=np.int32)
+    return ForceTerms(("distance", "outOfPlaneAngle", "inPlaneAngle"), orientation, values, {"type": types})

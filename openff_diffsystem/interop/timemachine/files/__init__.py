@@ -1,0 +1,1 @@
+"""timemachine's force-field files."""

@@ -1,0 +1,1 @@
+"""timemachine's handles: parameters, and how they are assigned to molecules."""

@@ -1,0 +1,309 @@
+"""Force-field parameters: the numbers of an OFFXML file as one differentiable vector."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem.exceptions import ParameterMismatchError
+from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.parameters.offxml import handlers_of, read_handlers, write_handlers
+from openff_diffsystem.parameters.table import ParameterTable
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["vector"], meta_fields=["layout"])
+class ForceFieldParameters:
+    """The numbers of a force field, one row per SMIRKS parameter, shared by every place they apply to.
+
+    A pytree with a single leaf, ``vector``: jit, grad, vmap, ``jax.tree`` and optimisers take it as it is, and
+    a call costs one argument instead of one per attribute. ``theta["Bonds"]["k"]`` are views of that leaf.
+
+    Attributes
+    ----------
+    vector
+        ``(..., n_values)``, MD units: nm, kJ/mol, radian, e. The dtype follows JAX's own setting.
+    layout
+        Which number stands where. Static.
+    """
+
+    vector: jax.Array
+    layout: ParameterLayout
+
+    def __init__(self, vector: Any, layout: ParameterLayout) -> None:
+        self.vector = vector
+        self.layout = layout
+
+    @classmethod
+    def from_force_field(cls, force_field: Any) -> ForceFieldParameters:
+        """Read every number of a ``ForceField``, swapped or stock.
+
+        Raises
+        ------
+        NonFiniteParameterError
+            If a value is NaN or infinite.
+        UnsupportedForceFieldError
+            If a unit is not covered by MD units.
+        """
+        layout, values = read_handlers(handlers_of(force_field))
+        return cls(jnp.asarray(values), layout)
+
+    def to_force_field(self, template: Any) -> Any:
+        """A copy of ``template`` with these values.
+
+        A value equal to the template's stays as it is, with its unit and text; a changed one is written
+        in the template's unit.
+
+        Parameters
+        ----------
+        template
+            ``ForceField`` with the same parameters, swapped or stock; the result is of the same kind.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If the template has other parameters, or the vector a wrong shape.
+        NonFiniteParameterError
+            If a value is NaN or infinite.
+        """
+        layout, _ = read_handlers(handlers_of(template))
+        if layout != self.layout:
+            raise ParameterMismatchError(f"the template has other parameters: {_first_difference(self.layout, layout)}")
+        result = copy.deepcopy(template)
+        write_handlers(handlers_of(result), self.vector)
+        return result
+
+    def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
+        """Write ``template`` with these values as an OFFXML file."""
+        self.to_force_field(template).to_file(os.fspath(path), io_format="XML")
+
+    def to_vector(self) -> tuple[jax.Array, Callable[[Any], ForceFieldParameters]]:
+        """The flat vector, ``(n_values,)`` in MD units, and the function that turns one back into parameters."""
+        return self.vector, partial(_unravel, self.layout)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One name per component of the vector, ``SECTION/ID/ATTRIBUTE``, for example ``Bonds/b83/k``."""
+        return self.layout.labels
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The unit of each component of the vector."""
+        return tuple(component.unit for component in self.layout.components)
+
+    def __getitem__(self, section: str) -> dict[str, jax.Array]:
+        """The values of a section by attribute: ``(n_rows,)`` each, or a scalar for a number of the section itself."""
+        if section not in self.layout.sections:
+            raise KeyError(f"no section {section!r}; there are {', '.join(self.layout.sections)}")
+        return {
+            name: self.vector[..., column.start] if column.rows is None else self.vector[..., column.slice]
+            for name, column in self.layout.sections[section].columns.items()
+        }
+
+    def to_tree(self) -> dict[str, dict[str, jax.Array]]:
+        """Nested dictionaries of arrays, ``tree[section][attribute]``, for optimisers that treat attributes apart."""
+        return {section: self[section] for section in self.layout.sections}
+
+    def from_tree(self, tree: dict[str, dict[str, Any]]) -> ForceFieldParameters:
+        """The inverse of :meth:`to_tree`; sections and attributes that are missing keep their values.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If a section or attribute is unknown or an array has the wrong shape.
+        """
+        vector = self.vector
+        for section, attributes in tree.items():
+            for name, values in attributes.items():
+                column = self.layout.column(section, name)
+                wanted = () if column.rows is None else (column.size,)
+                if jnp.shape(values) != wanted:
+                    raise ParameterMismatchError(f"{section}/{name} must have shape {wanted}, got {jnp.shape(values)}")
+                vector = vector.at[column.slice].set(jnp.reshape(values, (column.size,)))
+        return ForceFieldParameters(vector, self.layout)
+
+    def select(
+        self,
+        section: str | Iterable[str] = "*",
+        attribute: str | Iterable[str] = "*",
+        *,
+        id: str | Iterable[str] | None = None,
+        smirks: str | Iterable[str] | None = None,
+    ) -> SelectedParameters:
+        """Pick the trainable part; everything else is frozen at its present value.
+
+        Parameters
+        ----------
+        section, attribute
+            Names, or shell-style patterns (``"k*"``).
+        id, smirks
+            Ids and SMIRKS, compared exactly. Numbers of a section itself have neither; giving one leaves them out.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If nothing is selected, or a name selects nothing.
+        """
+        components = self.layout.components
+        chosen = np.ones(len(components), dtype=bool)
+        for field, wanted, matches in (
+            ("section", section, fnmatchcase),
+            ("attribute", attribute, fnmatchcase),
+            ("id", id, str.__eq__),
+            ("smirks", smirks, str.__eq__),
+        ):
+            if wanted is None:
+                continue
+            patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+            have = [getattr(component, field) for component in components]
+            hits = np.zeros((len(patterns), len(components)), dtype=bool)
+            for i, pattern in enumerate(patterns):
+                known = {value: matches(value, pattern) for value in set(have) if value is not None}
+                hits[i] = [known.get(value, False) for value in have]
+                if not hits[i].any():
+                    raise ParameterMismatchError(f"no component has {field} {pattern!r}")
+            chosen &= hits.any(axis=0)
+        if not chosen.any():
+            raise ParameterMismatchError("each name exists, but no component has all of them")
+        positions = np.flatnonzero(chosen)
+        return SelectedParameters(self.vector[positions], Selection(self.layout, positions, np.asarray(self.vector)))
+
+    def table(self) -> ParameterTable:
+        """The parameters as a table for people: prints, renders in notebooks, and feeds ``pandas.DataFrame``."""
+        return ParameterTable.from_vector(self.layout, np.arange(self.layout.size), np.asarray(self.vector))
+
+    def __repr__(self) -> str:
+        return f"ForceFieldParameters({self.layout!r}, dtype={getattr(self.vector, 'dtype', None)})"
+
+
+class Selection:
+    """Which components of a vector are trainable, and the values of those that are not. Static, compared by content."""
+
+    def __init__(self, layout: ParameterLayout, positions: np.ndarray, frozen: np.ndarray) -> None:
+        self.layout = layout
+        self.positions = positions
+        self.frozen = frozen
+        self._content = (layout, StaticArray(positions), StaticArray(frozen))
+        self._hash = hash(self._content)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Selection) and self._content == other._content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["vector"], meta_fields=["selection"])
+class SelectedParameters:
+    """The trainable part of :class:`ForceFieldParameters`; the rest is frozen. Takes its place everywhere.
+
+    Attributes
+    ----------
+    vector
+        ``(n_selected,)``, MD units.
+    selection
+        Which components these are, and the frozen values of the others. Static.
+    """
+
+    vector: jax.Array
+    selection: Selection
+
+    def __init__(self, vector: Any, selection: Selection) -> None:
+        self.vector = vector
+        self.selection = selection
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One name per trainable component, ``SECTION/ID/ATTRIBUTE``."""
+        return tuple(self.selection.layout.labels[i] for i in self.selection.positions)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The unit of each trainable component."""
+        return tuple(self.selection.layout.components[i].unit for i in self.selection.positions)
+
+    def to_vector(self) -> tuple[jax.Array, Callable[[Any], SelectedParameters]]:
+        """The trainable values, ``(n_selected,)``, and the function that turns such a vector back."""
+        return self.vector, self.replace
+
+    def replace(self, vector: Any) -> SelectedParameters:
+        """The same selection with other values, ``(n_selected,)``."""
+        if jnp.shape(vector)[-1:] != (len(self.selection.positions),):
+            raise ParameterMismatchError(
+                f"the selection has {len(self.selection.positions)} values, got shape {jnp.shape(vector)}"
+            )
+        return SelectedParameters(vector, self.selection)
+
+    def merge(self) -> ForceFieldParameters:
+        """All parameters: the trainable values put back among the frozen ones."""
+        frozen = jnp.asarray(self.selection.frozen, dtype=jnp.result_type(self.vector))
+        return ForceFieldParameters(frozen.at[self.selection.positions].set(self.vector), self.selection.layout)
+
+    def to_force_field(self, template: Any) -> Any:
+        """:meth:`ForceFieldParameters.to_force_field` of the merged parameters."""
+        return self.merge().to_force_field(template)
+
+    def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
+        """:meth:`ForceFieldParameters.to_file` of the merged parameters."""
+        self.merge().to_file(path, template)
+
+    def table(self) -> ParameterTable:
+        """The trainable parameters as a table for people."""
+        return ParameterTable.from_vector(self.selection.layout, self.selection.positions, np.asarray(self.vector))
+
+    def __repr__(self) -> str:
+        return f"SelectedParameters({len(self.selection.positions)} of {self.selection.layout.size} values)"
+
+
+def as_vector(theta: Any, layout: ParameterLayout) -> jax.Array:
+    """The flat vector of whatever stands for force-field parameters: the pytree, a selection, or a vector.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If it belongs to another layout or has the wrong shape.
+    """
+    if isinstance(theta, SelectedParameters):
+        theta = theta.merge()
+    if isinstance(theta, ForceFieldParameters):
+        if theta.layout != layout:
+            raise ParameterMismatchError(
+                f"these parameters belong to another force field: {_first_difference(theta.layout, layout)}"
+            )
+        theta = theta.vector
+    if not hasattr(theta, "shape"):
+        theta = jnp.asarray(theta)
+    if theta.shape != (layout.size,):
+        _check_shape(layout, theta)
+    return theta
+
+
+def _unravel(layout: ParameterLayout, vector: Any) -> ForceFieldParameters:
+    _check_shape(layout, vector)
+    return ForceFieldParameters(vector, layout)
+
+
+def _check_shape(layout: ParameterLayout, vector: Any) -> None:
+    if jnp.shape(vector) != (layout.size,):
+        raise ParameterMismatchError(f"the vector must have shape ({layout.size},), got {jnp.shape(vector)}")
+
+
+def _first_difference(ours: ParameterLayout, theirs: ParameterLayout) -> str:
+    missing = [label for label in ours.labels if label not in set(theirs.labels)]
+    extra = [label for label in theirs.labels if label not in set(ours.labels)]
+    if missing:
+        return f"it has no {missing[0]}"
+    if extra:
+        return f"it also has {extra[0]}"
+    for a, b, label in zip(ours.components, theirs.components, ours.labels, strict=True):
+        if a != b:
+            return f"{label} is {b.smirks or b.unit} there and {a.smirks or a.unit} here"
+    return "the order of the parameters differs"

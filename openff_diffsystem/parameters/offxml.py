@@ -1,0 +1,160 @@
+"""Numbers of SMIRNOFF parameter handlers read into a flat vector, and written back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.parameters.layout import Column, NumericAttribute, ParameterLayout, SectionLayout, check_finite
+from openff_diffsystem.units import from_md, md_unit, to_md
+
+
+def numeric_attributes(owner: Any) -> Iterator[tuple[NumericAttribute, Any]]:
+    """Every differentiable number of a ``ParameterType`` or handler, with its value.
+
+    A number is differentiable if it is a ``Quantity`` or a float. Integers (periodicities, numbers of
+    conformers) and the attribute that ``vdW`` derives from the one that was written are not.
+    """
+    derived = getattr(owner, "_extra_nb_var", None)
+    for name, value in _defined_attributes(owner):
+        if name == derived:
+            continue
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, dict):
+                    yield from ((NumericAttribute(name, index, key), item[key]) for key in item)
+                elif _is_number(item):
+                    yield NumericAttribute(name, index), item
+        elif isinstance(value, dict):
+            yield from ((NumericAttribute(name, None, key), value[key]) for key in value)
+        elif _is_number(value):
+            yield NumericAttribute(name), value
+
+
+def _defined_attributes(owner: Any) -> Iterator[tuple[str, Any]]:
+    state = owner.__dict__
+    for name, default, is_float in _declared(type(owner)):
+        value = state.get("_" + name, default)
+        if value is not None:
+            # the toolkit leaves a default as it is: solute_dielectric can be the integer 1
+            yield name, float(value) if is_float and type(value) is int else value
+
+
+_DECLARED: dict[type, tuple[tuple[str, Any, bool], ...]] = {}
+
+
+def _declared(cls: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Names, defaults and whether they are floats of the attributes a class declares, less those never numbers."""
+    if cls not in _DECLARED:
+        never = {"smirks", "id", "parent_id", "version", "potential", "name", "type", "match"}
+        _DECLARED[cls] = tuple(
+            (name, default, attribute._converter is float)
+            for name, attribute in cls._get_parameter_attributes().items()  # type: ignore[attr-defined]
+            if name not in never
+            for default in [None if attribute.default is attribute.UNDEFINED else attribute.default]
+        )
+    return _DECLARED[cls]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or hasattr(value, "_magnitude")
+
+
+def handlers_of(force_field: Any) -> list[Any]:
+    """The parameter handlers of a ``ForceField``, swapped or stock, in the order in which they were registered.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If it is no ``ForceField``.
+    """
+    if not hasattr(force_field, "registered_parameter_handlers"):
+        raise UnsupportedInputError(f"expected a ForceField, got {type(force_field).__name__}")
+    return [force_field.get_parameter_handler(tag) for tag in force_field.registered_parameter_handlers]
+
+
+def read_handlers(handlers: Iterable[Any]) -> tuple[ParameterLayout, np.ndarray]:
+    """Layout and values, ``(n_values,)`` in MD units, of SMIRNOFF parameter handlers.
+
+    Raises
+    ------
+    NonFiniteParameterError
+        If a value is NaN or infinite.
+    UnsupportedForceFieldError
+        If values of one attribute have different dimensions or a unit that MD units do not cover.
+    """
+    sections: list[SectionLayout] = []
+    values: list[float] = []
+    for handler in handlers:
+        found: dict[NumericAttribute, tuple[list[int] | None, list[Any]]] = {
+            attribute: (None, [value]) for attribute, value in numeric_attributes(handler)
+        }
+        parameters = handler.parameters
+        for row, parameter in enumerate(parameters):
+            for attribute, value in numeric_attributes(parameter):
+                rows, quantities = found.setdefault(attribute, ([], []))
+                if rows is None:
+                    raise ParameterMismatchError(f"{handler.TAGNAME} and its parameters both define {attribute.label}")
+                rows.append(row)
+                quantities.append(value)
+        columns = {}
+        for attribute, (rows, quantities) in found.items():
+            unit = md_unit(quantities[0]) if hasattr(quantities[0], "_units") else "dimensionless"
+            columns[attribute.label] = Column(attribute, unit, None if rows is None else tuple(rows), len(values))
+            values.extend(map(to_md, quantities))
+        sections.append(
+            SectionLayout(
+                tag=handler.TAGNAME,
+                smirks=tuple(parameter.smirks for parameter in parameters),
+                ids=tuple(parameter.id for parameter in parameters),
+                columns=columns,
+            )
+        )
+    layout = ParameterLayout(sections)
+    array = np.array(values, dtype=np.float64)
+    check_finite(layout, array)
+    return layout, array
+
+
+def write_handlers(handlers: Iterable[Any], values: Any) -> None:
+    """Set the numbers of SMIRNOFF parameter handlers in place, all of them or, on an error, none.
+
+    A value equal to the present one, in the precision of ``values``, stays as it is, with its unit and text;
+    a changed one is written in the unit it had.
+
+    Parameters
+    ----------
+    values
+        ``(n_values,)``, MD units, in the order of :func:`read_handlers`.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If the shape is wrong.
+    NonFiniteParameterError
+        If a value is NaN or infinite.
+    """
+    handlers = list(handlers)
+    layout, present = read_handlers(handlers)
+    values = np.asarray(values)
+    if values.shape != (layout.size,):
+        raise ParameterMismatchError(f"the vector must have shape ({layout.size},), got {values.shape}")
+    check_finite(layout, values)
+    changed = set(np.flatnonzero(present.astype(values.dtype) != values).tolist())
+    written: list[tuple[NumericAttribute, Any, Any]] = []
+    try:
+        for handler in handlers:
+            for column in layout.sections[handler.TAGNAME].columns.values():
+                owners = [handler] if column.rows is None else [handler.parameters[row] for row in column.rows]
+                for position, owner in enumerate(owners, start=column.start):
+                    if position in changed:
+                        like = column.attribute.get(owner)
+                        written.append((column.attribute, owner, like))
+                        column.attribute.set(owner, from_md(values[position].item(), like))
+    except Exception:
+        for attribute, owner, value in reversed(written):
+            attribute.set(owner, value)
+        raise

@@ -1,0 +1,1 @@
+"""Energies of systems in a box."""

@@ -1,0 +1,226 @@
+"""The sections of a force field and of a system, as data: one record each.
+
+Everything that reads, assigns, evaluates, exports or fits a section looks here for its columns, units and words. A new
+built-in section is a record here, an assigner in ``chemistry/sections.py`` and an energy in ``potentials/isolated.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SITE_TYPES = ("BondCharge", "MonovalentLonePair", "DivalentLonePair", "TrivalentLonePair")
+"""The four types of virtual site of the SMIRNOFF specification; a site's type is its position here."""
+
+WEIGHTED_SITE_TYPES = ("TwoParticleAverage", "ThreeParticleAverage", "OutOfPlane")
+"""Types of OpenMM that are weighted sums of their atoms; they are numbered on from :data:`SITE_TYPES`."""
+
+NO_ATOM = -1
+"""Fills the orientation atoms of sites that have fewer than four."""
+
+UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("length", "distance", "sigma", "rmin_half", "radius", "solvent_radius"), "nanometer"),
+    **dict.fromkeys(("cutoff", "switch_width"), "nanometer"),
+    **dict.fromkeys(("angle", "phase", "outOfPlaneAngle", "inPlaneAngle"), "radian"),
+    **dict.fromkeys(("epsilon", "energy"), "kilojoule / mole"),
+    **dict.fromkeys(("charge", "charge_increment"), "elementary_charge"),
+    "charge_product": "elementary_charge**2",
+    "surface_area_penalty": "kilojoule / mole / nanometer**2",
+    "weightCross": "1 / nanometer",
+}
+"""Units of attributes whose name says which; names that are not here are dimensionless unless a section has them."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """An attribute of a section that is a word: which functional form, method or rule the force field asks for.
+
+    Attributes
+    ----------
+    isolated, periodic
+        The words that are covered without a box and in one; ``None`` where every word is.
+    """
+
+    isolated: tuple[str, ...] | None = None
+    periodic: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is to be known of one section.
+
+    Attributes
+    ----------
+    tag
+        Its name, in an OFFXML file or, for sections that only OpenMM has, in a system.
+    columns
+        Attributes of a term in a system, in the order in which energy functions take them.
+    n_atoms
+        Atoms of a term; 1 for sections whose terms are particles.
+    units
+        Of columns and settings, where :data:`UNITS` does not have them by name. MD units.
+    per_particle
+        Whether the terms are all particles of a system, in topology order, virtual sites after atoms.
+    settings
+        Numbers of the section itself.
+    words
+        Attributes of the section itself that are words.
+    static
+        Integers of a term that are not differentiated, by name.
+    trainable
+        Attributes of parameters that a fit may change, by the names that OFFXML gives them, less numbers at their end.
+    whole_numbers
+        Attributes that are whole numbers by their meaning, so that no fit may change them.
+    filler
+        Values of a term that is there to fill up an array and must have no energy; columns that are not named are 0.
+    graph_terms
+        The terms of a ``MoleculeGraph`` that the section's terms are.
+    in_force_fields
+        Whether SMIRNOFF force fields have the section; otherwise only systems read from OpenMM do.
+    charge_source
+        Whether the section does nothing but assign the charges of ``Electrostatics``.
+    complete
+        Which bonds, angles or torsions of a molecule must all have a term.
+    """
+
+    tag: str
+    columns: tuple[str, ...] = ()
+    n_atoms: int = 1
+    units: Mapping[str, str] = field(default_factory=dict)
+    per_particle: bool = False
+    settings: tuple[str, ...] = ()
+    words: Mapping[str, Words] = field(default_factory=dict)
+    static: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()
+    whole_numbers: tuple[str, ...] = ()
+    filler: Mapping[str, float] = field(default_factory=dict)
+    graph_terms: str | None = None
+    in_force_fields: bool = True
+    charge_source: bool = False
+    complete: str | None = None
+
+    def unit(self, attribute: str) -> str:
+        """The MD unit of a column or setting."""
+        return self.units.get(attribute) or UNITS.get(attribute, "dimensionless")
+
+
+_TORSION = {
+    "columns": ("k", "phase", "idivf"),
+    "n_atoms": 4,
+    "units": {"k": "kilojoule / mole"},
+    "static": ("periodicity",),
+    "trainable": ("k", "phase"),
+    "whole_numbers": ("idivf", "periodicity", "default_idivf"),
+    "filler": {"idivf": 1.0},
+}
+
+_RECORDS = (
+    Section(
+        "Constraints",
+        columns=("distance",),
+        n_atoms=2,
+    ),
+    Section(
+        "Bonds",
+        columns=("k", "length"),
+        n_atoms=2,
+        units={"k": "kilojoule / mole / nanometer**2"},
+        trainable=("k", "length"),
+        graph_terms="bonds",
+        complete="bonds",
+    ),
+    Section(
+        "Angles",
+        columns=("k", "angle"),
+        n_atoms=3,
+        units={"k": "kilojoule / mole / radian**2"},
+        trainable=("k", "angle"),
+        graph_terms="angles",
+        complete="angles",
+    ),
+    Section("ProperTorsions", graph_terms="propers", complete="propers", **_TORSION),  # type: ignore[arg-type]
+    Section("ImproperTorsions", graph_terms="impropers", **_TORSION),  # type: ignore[arg-type]
+    Section(
+        "vdW",
+        columns=("epsilon", "sigma"),
+        per_particle=True,
+        settings=("scale14", "cutoff", "switch_width"),
+        words={
+            "potential": Words(("Lennard-Jones-12-6",), ("Lennard-Jones-12-6",)),
+            "combining_rules": Words(("Lorentz-Berthelot",), ("Lorentz-Berthelot",)),
+            "periodic_method": Words(periodic=("cutoff", "Ewald3D")),
+            "nonperiodic_method": Words(isolated=("no-cutoff",)),
+        },
+        trainable=("epsilon", "sigma", "rmin_half"),
+    ),
+    Section(
+        "Electrostatics",
+        columns=("charge",),
+        per_particle=True,
+        settings=("scale14", "cutoff"),
+        words={
+            # OpenMM has no Coulomb interaction that is just cut off in a box either
+            "periodic_potential": Words(periodic=("Ewald3D-ConductingBoundary", "reaction-field")),
+            "nonperiodic_potential": Words(isolated=("Coulomb",)),
+            "exception_potential": Words(("Coulomb",), ("Coulomb",)),
+        },
+    ),
+    Section("LibraryCharges", columns=("charge",), trainable=("charge",), charge_source=True),
+    Section("NeuralCharges", columns=("charge",), charge_source=True),
+    Section("NAGLCharges", columns=("charge",), charge_source=True),
+    Section("ChargeIncrementModel", columns=("charge",), trainable=("charge_increment",), charge_source=True),
+    Section("ToolkitAM1BCC", columns=("charge",), charge_source=True),
+    Section(
+        "VirtualSites",
+        columns=("distance", "outOfPlaneAngle", "inPlaneAngle"),
+        n_atoms=4,
+        static=("type", "parameter"),
+        trainable=("distance", "outOfPlaneAngle", "inPlaneAngle", "charge_increment", "epsilon", "sigma", "rmin_half"),
+    ),
+    Section(
+        "GBSA",
+        columns=("radius", "scale"),
+        per_particle=True,
+        settings=("solvent_dielectric", "solute_dielectric", "surface_area_penalty", "solvent_radius"),
+        words={"gb_model": Words(), "sa_model": Words()},
+        trainable=("radius", "scale"),
+    ),
+    Section(
+        "RBTorsions",
+        columns=("c0", "c1", "c2", "c3", "c4", "c5"),
+        n_atoms=4,
+        units={f"c{n}": "kilojoule / mole" for n in range(6)},
+        trainable=("c",),
+        in_force_fields=False,
+    ),
+    Section(
+        "NonbondedExceptions",
+        columns=("charge_product", "sigma", "epsilon"),
+        n_atoms=2,
+        trainable=("charge_product", "sigma", "epsilon"),
+        in_force_fields=False,
+    ),
+    Section(
+        "NBFIX",
+        columns=("epsilon", "sigma"),
+        n_atoms=2,
+        trainable=("epsilon", "sigma"),
+        in_force_fields=False,
+    ),
+)
+
+SECTIONS: dict[str, Section] = {section.tag: section for section in _RECORDS}
+"""Every section with a meaning of its own, by tag; charge sources in SMIRNOFF's order of precedence.
+
+``NeuralCharges`` is this package's own.
+"""
+
+
+def section_of(tag: str) -> Section:
+    """The record of a section; one that says nothing but the name for a section of a user's functional form."""
+    return SECTIONS.get(tag) or Section(tag)
+
+
+def is_whole_number(tag: str, attribute: str) -> bool:
+    """Whether an attribute, by its OFFXML name (``idivf2``), is a whole number by its meaning."""
+    return attribute.rstrip("0123456789") in section_of(tag).whole_numbers

@@ -1,0 +1,1 @@
+"""Systems: what they hold, and the functions of one."""

@@ -1,0 +1,405 @@
+"""Many molecules at once: a data set compiles one program per size class, not one per molecule.
+
+Systems are sorted into size classes. Within a class their arrays are filled up to equal shapes, and one
+compiled loop runs over *rows*: a system with up to ``conformers_per_row`` of its conformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openff_diffsystem._jax.fork import require_own_process
+from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError, UnsupportedInputError
+from openff_diffsystem.parameters.assignment import Assignment
+from openff_diffsystem.parameters.force_field import ForceFieldParameters, as_vector
+from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.parameters.system import SectionBlocks, SystemLayout, SystemParameters
+from openff_diffsystem.potentials.isolated import Interactions, total_energy
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.potentials.pairs import PADDING
+from openff_diffsystem.sections import section_of
+from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.forms import openmm_energies
+from openff_diffsystem.system.interactions import isolated_interactions
+from openff_diffsystem.units import nanometers
+
+_SMALLEST = 16
+_GRANULARITY = 16
+"""Size classes are 16, 32, 64, ... particles; array lengths are multiples of 16, so that data sets share programs."""
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["assignment", "interactions", "origin"], meta_fields=["layout"])
+@dataclass
+class SizeClass:
+    """The systems of one size class, filled up to equal shapes and stacked.
+
+    Attributes
+    ----------
+    assignment
+        The maps of the systems, arrays ``(n_systems, n)`` each.
+    interactions
+        Arrays as in ``Interactions``, with a leading axis ``n_systems``.
+    origin
+        Which value of its system each value of a filled-up one repeats, ``(n_systems, n_values)``; -1 for fillers,
+        which are the assignment's offsets.
+    layout
+        The layout of one filled-up system. Static.
+    """
+
+    assignment: Assignment
+    interactions: Interactions
+    origin: Any
+    layout: SystemLayout
+
+    @property
+    def n_atoms(self) -> int:
+        return self.interactions.n_atoms
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["positions"],
+    meta_fields=["systems", "order", "n_conformers"],
+)
+@dataclass
+class PackedPositions:
+    """Conformers of a batch, in rows per size class. Make it once with :meth:`SystemBatch.pack`.
+
+    Attributes
+    ----------
+    positions
+        Per size class ``(n_rows, conformers_per_row, n_atoms, 3)``, nm.
+    systems
+        Per size class the system of each row, ``(n_rows,)``. Static.
+    order
+        Position of each conformer in the concatenated rows, ``(n_total,)``. Static.
+    n_conformers
+        Conformers of each system. Static.
+    """
+
+    positions: tuple[Any, ...]
+    systems: tuple[StaticArray, ...]
+    order: StaticArray
+    n_conformers: tuple[int, ...]
+
+
+class SystemBatch:
+    """Many systems of one force field. Make one with :meth:`DiffSystem.concatenate`.
+
+    Attributes
+    ----------
+    force_field_parameters
+        The numbers of the force field.
+    n_atoms
+        Number of atoms of each system.
+    """
+
+    def __init__(
+        self,
+        classes: tuple[SizeClass, ...],
+        place: np.ndarray,
+        n_atoms: tuple[int, ...],
+        force_field_parameters: ForceFieldParameters,
+        layouts: tuple[SystemLayout, ...],
+    ) -> None:
+        self._layouts = layouts
+        self._classes = classes
+        self._place = place
+        self.n_atoms = n_atoms
+        self.force_field_parameters = force_field_parameters
+
+    @classmethod
+    def from_systems(cls, systems: Sequence[SystemData], *, add_constrained_forces: bool = False) -> SystemBatch:
+        """Sort systems into size classes and stack them.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If the systems were made with different force fields, or hold different numbers of one.
+        UnsupportedInputError
+            If there are none; one has a box; or one was read from OpenMM with custom forces, correction maps or
+            NBFIX: fillers of an expression may be infinite.
+        """
+        if not systems:
+            raise UnsupportedInputError("there is no system to concatenate")
+        first = systems[0]
+        for i, system in enumerate(systems):
+            if system.parameter_layout != first.parameter_layout or system.sections != first.sections:
+                raise ParameterMismatchError(f"system {i} was made with another force field than system 0")
+            if not np.array_equal(system.force_field_parameters.vector, first.force_field_parameters.vector):
+                raise ParameterMismatchError(
+                    f"system {i} holds other numbers of the force field than system 0; a batch has one theta"
+                )
+            if system.box_vectors is not None:
+                raise UnsupportedInputError(
+                    f"system {i} has a box, and a batch evaluates isolated molecules: make it from a topology without"
+                )
+            if held := [*openmm_energies(system), *({NBFIX} & {*system.sections})]:
+                raise UnsupportedInputError(
+                    f"system {i} holds {', '.join(held)}: systems read from OpenMM with correction maps, custom forces "
+                    "or NBFIX are evaluated one by one"
+                )
+        sizes = np.array([_size_class(system.n_particles) for system in systems])
+        place = np.empty((len(systems), 2), dtype=np.int64)
+        classes = []
+        for number, size in enumerate(np.unique(sizes)):
+            members = np.flatnonzero(sizes == size)
+            place[members] = np.stack([np.full(len(members), number), np.arange(len(members))], axis=1)
+            classes.append(_stack([systems[i] for i in members.tolist()], add_constrained_forces))
+        n_atoms, layouts = zip(*((system.n_atoms, system.system_layout) for system in systems), strict=True)
+        return cls(tuple(classes), place, n_atoms, first.force_field_parameters, layouts)
+
+    @property
+    def parameter_layout(self) -> ParameterLayout:
+        """Which number of theta stands where."""
+        return self.force_field_parameters.layout
+
+    @property
+    def n_programs(self) -> int:
+        """Number of programs that an energy compiles: one per size class."""
+        return len(self._classes)
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    def pack(self, positions: Sequence[Any], *, conformers_per_row: int = 8) -> PackedPositions:
+        """Arrange conformers for evaluation. Differentiable with respect to jax arrays.
+
+        Parameters
+        ----------
+        positions
+            Per system ``(n_conformers, n_atoms, 3)`` or ``(n_atoms, 3)``, nm or a ``Quantity``. Systems may differ in
+            their number of conformers.
+        conformers_per_row
+            Conformers of one system evaluated at once. Rows are filled up, so choose what divides most counts.
+
+        Raises
+        ------
+        PositionsError
+            If shapes do not fit the systems; the message says which.
+        """
+        if len(positions) != len(self):
+            raise PositionsError(f"positions for {len(positions)} systems, the batch has {len(self)}")
+        conformers = [self._conformers(i, one) for i, one in enumerate(positions)]
+        counts = [len(one) for one in conformers]
+        packed, row_systems, found = [], [], []
+        for number, size_class in enumerate(self._classes):
+            members = np.flatnonzero(self._place[:, 0] == number)
+            padded, owners = [], []
+            for i in members.tolist():
+                n_rows = -(-counts[i] // conformers_per_row)
+                fill = n_rows * conformers_per_row - counts[i]
+                widths = ((0, fill), (0, size_class.n_atoms - self.n_atoms[i]), (0, 0))
+                # fillers repeat a real geometry: an invented one could overflow
+                array = jnp if isinstance(conformers[i], jax.Array) else np
+                rows = array.concatenate([conformers[i], array.repeat(conformers[i][:1], fill, axis=0)])
+                padded.append(array.pad(rows, ((0, 0), *widths[1:])))
+                owners += [self._place[i, 1]] * n_rows
+                found += [(i, c) for c in range(counts[i])] + [(len(self), 0)] * fill
+            array = jnp if any(isinstance(one, jax.Array) for one in padded) else np
+            rows = array.concatenate(padded)
+            packed.append(jnp.asarray(rows.reshape(-1, conformers_per_row, *rows.shape[1:])))
+            row_systems.append(StaticArray(np.array(owners, dtype=np.int32)))
+        starts = np.cumsum([0, *counts])
+        order = np.empty(starts[-1], dtype=np.int32)
+        for position, (owner, c) in enumerate(found):
+            if owner < len(self):
+                order[starts[owner] + c] = position
+        return PackedPositions(tuple(packed), tuple(row_systems), StaticArray(order), tuple(counts))
+
+    def potential(self, positions: PackedPositions | Sequence[Any], theta: Any = None) -> jax.Array:
+        """Energies of all conformers of all systems, ``(n_total,)``, kJ/mol, in the order of the systems.
+
+        Differentiable with respect to positions and theta. Memory is bounded by one row: gradients recompute.
+
+        Parameters
+        ----------
+        positions
+            What :meth:`pack` returned, or its argument.
+        theta
+            :class:`ForceFieldParameters`, a selection, or the flat vector; by default the force field's own. Or a
+            list of :class:`SystemParameters`, one per system.
+
+        Raises
+        ------
+        ParameterMismatchError
+            If theta belongs to another force field, or system parameters to other systems.
+        """
+        require_own_process()
+        if not isinstance(positions, PackedPositions):
+            positions = self.pack(positions)
+        given = self._of_classes(theta)
+        energies = [
+            _class_energies(size_class, rows, jnp.asarray(systems.array), one).ravel()
+            for size_class, rows, systems, one in zip(
+                self._classes, positions.positions, positions.systems, given, strict=True
+            )
+        ]
+        return jnp.concatenate(energies)[positions.order.array]
+
+    def split(self, energies: Any, positions: PackedPositions) -> list[Any]:
+        """The energies of :meth:`potential` by system, ``(n_conformers,)`` each."""
+        return jnp.split(energies, np.cumsum(positions.n_conformers)[:-1])
+
+    def _of_classes(self, theta: Any) -> list[jax.Array]:
+        """Per size class the flat vector, or the filled-up values of its systems, ``(n_systems, n_values)``."""
+        if not (isinstance(theta, list | tuple) and any(isinstance(one, SystemParameters) for one in theta)):
+            vector = as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
+            return [vector] * len(self._classes)
+        if len(theta) != len(self):
+            raise ParameterMismatchError(f"parameters of {len(theta)} systems, the batch has {len(self)}")
+        for i, (one, layout) in enumerate(zip(theta, self._layouts, strict=True)):
+            if not isinstance(one, SystemParameters) or one.layout != layout:
+                raise ParameterMismatchError(f"entry {i} holds no parameters of system {i}: {one!r}")
+        found = []
+        for number, size_class in enumerate(self._classes):
+            values = [theta[i].values for i in np.flatnonzero(self._place[:, 0] == number).tolist()]
+            longest = max(len(one) for one in values)
+            padded = jnp.stack([jnp.pad(one, (0, longest - len(one))) for one in values])
+            fillers = size_class.assignment.offset.astype(padded.dtype)
+            repeated = jnp.take_along_axis(padded, jnp.maximum(size_class.origin, 0), axis=1)
+            found.append(jnp.where(size_class.origin >= 0, repeated, fillers))
+        return found
+
+    def _conformers(self, i: int, positions: Any) -> Any:
+        if not isinstance(positions, jax.Array):
+            ndim = np.ndim(getattr(positions, "m", getattr(positions, "_value", positions)))
+            positions = nanometers(positions, f"positions of system {i}", (None,) * (ndim - 1) + (3,))
+        if positions.ndim == 2:
+            positions = positions[None]
+        if positions.ndim != 3 or positions.shape[1:] != (self.n_atoms[i], 3) or not len(positions):
+            raise PositionsError(
+                f"positions of system {i} must have shape (n_conformers, {self.n_atoms[i]}, 3), got {positions.shape}"
+            )
+        return positions
+
+
+@jax.jit
+def _class_energies(size_class: SizeClass, rows: jax.Array, systems: jax.Array, theta: jax.Array) -> jax.Array:
+    @jax.checkpoint
+    def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+        positions, system = row
+        mine = jax.tree.map(lambda array: array[system], size_class)
+        values = theta[system] if theta.ndim == 2 else mine.assignment(theta)
+        parameters = SystemParameters(values, mine.layout)
+        return jax.vmap(lambda one: total_energy(mine.interactions, one, parameters))(positions)
+
+    return jax.lax.map(one_row, (rows, systems))
+
+
+def _size_class(n_particles: int) -> int:
+    size = _SMALLEST
+    while size < n_particles:
+        size *= 2
+    return size
+
+
+def _round_up(lengths: Sequence[int]) -> int:
+    longest = max(lengths)
+    return -(-longest // _GRANULARITY) * _GRANULARITY
+
+
+def _fill(array: np.ndarray, length: int, value: Any = 0) -> np.ndarray:
+    widths = [(0, length - len(array)), *[(0, 0)] * (array.ndim - 1)]
+    return np.pad(array, widths, constant_values=value)
+
+
+def _stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
+    """Fill up and stack the systems of one class."""
+    host = [isolated_interactions(system, add_constrained_forces) for system in systems]
+    n_atoms = _round_up([system.n_atoms for system in systems])
+    n_sites = max(len(one.site_types) for one in host)
+    lengths = {
+        section: _round_up([system.system_layout.sections[section].n_terms for system in systems])
+        for section in systems[0].sections
+    }
+    lengths["VirtualSites"] = n_sites
+    per_particle = {tag for tag, where in systems[0].system_layout.sections.items() if where.per_particle}
+    lengths |= dict.fromkeys(per_particle, n_atoms + n_sites)
+    n_pairs = _round_up([len(one.pairs) for one in host])
+
+    sections, start = {}, 0
+    for section in systems[0].sections:
+        columns = systems[0].system_layout.sections[section].columns
+        sections[section] = SectionBlocks(columns, start, ((lengths[section], 1),), section in per_particle)
+        start += sections[section].n_values
+    settings = {key: start + i for i, key in enumerate(systems[0].system_layout.settings)}
+    layout = SystemLayout(sections, settings, None)
+
+    assignments, origins = zip(*(_filled_assignment(system, layout, n_atoms) for system in systems), strict=True)
+    n_further = max(len(a.further_row) for a in assignments)
+    stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *(a.with_further(n_further) for a in assignments))
+
+    def renumber(indices: np.ndarray, system: SystemData) -> np.ndarray:
+        """Particle indices with the sites moved behind the filled-up atoms."""
+        return np.where(indices >= system.n_atoms, indices - system.n_atoms + n_atoms, indices).astype(np.int32)
+
+    filled = [
+        Interactions(
+            indices={s: _fill(renumber(x, system), lengths[s]) for s, x in one.indices.items()},
+            periodicity={s: _fill(x, lengths[s]) for s, x in one.periodicity.items()},
+            kept={s: _fill(x, lengths[s], False) for s, x in one.kept.items()},
+            site_atoms=_fill(one.site_atoms, n_sites, -1),
+            site_types=_fill(one.site_types, n_sites),
+            pairs=_fill(renumber(one.pairs, system), n_pairs),
+            pair_kinds=_fill(one.pair_kinds, n_pairs, PADDING),
+            n_atoms=n_atoms,
+            forms=one.forms,
+            born_model=one.born_model,
+            surface_area=one.surface_area,
+            weighted_sites=one.weighted_sites,
+        )
+        for one, system in zip(host, systems, strict=True)
+    ]
+    interactions = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *filled)
+    return SizeClass(stacked, interactions, jnp.asarray(np.stack(origins)), layout)
+
+
+def _filled_assignment(system: SystemData, layout: SystemLayout, n_atoms: int) -> tuple[Assignment, np.ndarray]:
+    """The assignment of one system onto the values of a filled-up one: copies written out, fillers constant.
+
+    With it, which value of the system each value of the filled-up one repeats, ``(n_values,)``, -1 for fillers.
+    """
+    mine = system.assignment_map
+    origin = np.full(layout.size, -1, dtype=np.int64)
+    offset = np.zeros(layout.size)
+    numbers = SystemParameters(np.arange(system.system_layout.size), system.system_layout)
+    for section, where in layout.sections.items():
+        terms = np.asarray(numbers[section])
+        target = np.full((where.n_terms, len(where.columns)), -1, dtype=np.int64)
+        if where.per_particle:
+            target[: system.n_atoms] = terms[: system.n_atoms]
+            n_sites = len(terms) - system.n_atoms
+            target[n_atoms : n_atoms + n_sites] = terms[system.n_atoms :]
+        else:
+            target[: len(terms)] = terms
+        values = slice(where.start, where.start + where.n_values)
+        origin[values] = target.ravel()
+        fillers = np.array([section_of(section).filler.get(name, 0.0) for name in where.columns])
+        offset[values] = np.broadcast_to(fillers, target.shape).ravel()
+    for key, position in layout.settings.items():
+        origin[position] = system.system_layout.settings[key]
+    real = origin >= 0
+    further = [
+        (position, mine.further_source[j], mine.further_weight[j])
+        for j, row in enumerate(mine.further_row)
+        for position in np.flatnonzero(origin == row)
+    ]
+    rows, sources, weights = zip(*further, strict=True) if further else ((), (), ())
+    filled = Assignment(
+        source=np.where(real, mine.source[origin], 0).astype(np.int32),
+        weight=np.where(real, mine.weight[origin], 0.0),
+        offset=np.where(real, mine.offset[origin], offset),
+        further_row=np.array(rows, dtype=np.int32),
+        further_source=np.array(sources, dtype=np.int32),
+        further_weight=np.array(weights, dtype=float),
+    )
+    return filled, origin.astype(np.int32)

@@ -1,0 +1,135 @@
+"""Where a system comes from: a force field and a topology, or an Interchange."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem.forms.form import Form
+from openff_diffsystem.forms.registry import registered_forms
+from openff_diffsystem.parameters.force_field import ForceFieldParameters
+from openff_diffsystem.parameters.offxml import handlers_of
+from openff_diffsystem.parameters.system import SystemLayout
+from openff_diffsystem.system.arguments import host_box_vectors
+from openff_diffsystem.units import nanometers
+
+if TYPE_CHECKING:
+    from openff_diffsystem.chemistry.assemble import Assembled
+    from openff_diffsystem.chemistry.origin import Origin
+    from openff_diffsystem.system.data import System
+
+
+def from_smirnoff(
+    cls: type[System],
+    force_field: Any,
+    topology: Any,
+    box: Any = None,
+    positions: Any = None,
+    charge_from_molecules: Sequence[Any] | None = None,
+    partial_bond_orders_from_molecules: Sequence[Any] | None = None,
+    allow_nonintegral_charges: bool = False,
+) -> System:
+    """Assign the parameters of a force field to a topology.
+
+    Chemistry is done once per unique molecule; copies cost array filling. The arguments are those of
+    ``Interchange.from_smirnoff``.
+
+    Parameters
+    ----------
+    force_field
+        ``ForceField``, swapped or stock.
+    topology
+        ``Topology``, ``Molecule`` or list of ``Molecule``.
+    box
+        Box vectors, ``(3, 3)``, a ``Quantity`` or nm; by default those of the topology.
+    positions
+        ``(n_atoms, 3)``, a ``Quantity`` or nm; by default the first conformer of each molecule, if all have one.
+    charge_from_molecules
+        Molecules whose partial charges are taken for isomorphic molecules of the topology.
+    partial_bond_orders_from_molecules
+        Likewise for fractional bond orders.
+    allow_nonintegral_charges
+        Accept molecules whose charges do not add up to their formal charge within 0.01 e.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If the force field holds something that cannot be represented.
+    UnassignedParameterError, ChargeAssignmentError
+        If a term or an atom gets no parameter; the message names the atoms.
+    """
+    from openff_diffsystem.chemistry.assemble import Options, assemble
+    from openff_diffsystem.chemistry.origin import SmirnoffOrigin
+    from openff_diffsystem.chemistry.species import masses_of_species
+    from openff_diffsystem.forms.methods import methods_of_handlers
+
+    theta = ForceFieldParameters.from_force_field(force_field)
+    handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
+    assembled = assemble(
+        handlers,
+        theta.layout,
+        np.asarray(theta.vector, dtype=float),
+        topology,
+        Options(charge_from_molecules, partial_bond_orders_from_molecules, allow_nonintegral_charges),
+    )
+    return from_assembled(
+        cls,
+        theta,
+        assembled,
+        box=getattr(topology, "box_vectors", None) if box is None else box,
+        positions=_first_conformers(topology) if positions is None else positions,
+        methods=methods_of_handlers(handlers),
+        forms=registered_forms(handlers),
+        molecules=tuple((s.prepared.molecule.to_smiles(mapped=True), len(s.starts)) for s in assembled.species),
+        masses=masses_of_species(assembled.species, assembled.n_atoms),
+        origin=SmirnoffOrigin(force_field, topology, partial_bond_orders_from_molecules),
+    )
+
+
+def from_assembled(
+    cls: type[System],
+    theta: ForceFieldParameters,
+    assembled: Assembled,
+    box: Any,
+    positions: Any,
+    methods: dict[str, dict[str, str]],
+    forms: dict[str, Form],
+    molecules: tuple,
+    masses: np.ndarray,
+    origin: Origin,
+) -> System:
+    order = assembled.particle_order
+    layout = SystemLayout(
+        assembled.blocks,
+        assembled.settings,
+        None if np.array_equal(order, np.arange(len(order))) else StaticArray(order.astype(np.int32)),
+    )
+    return cls(
+        force_field_parameters=theta,
+        assignment_map=assembled.assignment,
+        system_layout=layout,
+        term_indices=assembled.indices,
+        term_static=assembled.static,
+        excluded_pairs=assembled.excluded,
+        pairs_14=assembled.scaled_14,
+        n_atoms=assembled.n_atoms,
+        n_particles=assembled.n_particles,
+        positions=nanometers(positions, "positions", (assembled.n_atoms, 3)),
+        box_vectors=host_box_vectors(box),
+        methods=methods,
+        forms=forms,
+        molecules=molecules,
+        masses=masses,
+        origin=origin,
+    )
+
+
+def _first_conformers(topology: Any) -> np.ndarray | None:
+    molecules = getattr(topology, "molecules", topology if isinstance(topology, list | tuple) else [topology])
+    conformers = [m.conformers for m in molecules]
+    if not all(conformers):
+        return None
+    return np.concatenate([c[0].m_as("nanometer") for c in conformers])

@@ -1,0 +1,34 @@
+"""The functional forms that a system holds, and the words that a file has for those of OpenMM's forces."""
+
+from __future__ import annotations
+
+from openff_diffsystem.forms.form import ValenceForm
+from openff_diffsystem.potentials.custom import CMAP, CorrectionMaps, CustomEnergy, OpenMMEnergy
+from openff_diffsystem.system.data import SystemData
+
+_FORCE, _NAME, _EXPRESSION = "openmm_force", "name", "expression"
+
+
+def openmm_energies(system: SystemData) -> dict[str, OpenMMEnergy]:
+    """The energies of forces that SMIRNOFF lacks and a system was read from, by section, in order."""
+    return {
+        section: form.energy
+        for section, form in system.forms.items()
+        if isinstance(form.energy, CustomEnergy | CorrectionMaps)
+    }
+
+
+def to_words(energy: OpenMMEnergy) -> dict[str, str]:
+    """What a file says of the form of one of OpenMM's forces."""
+    words = {_FORCE: energy.force, _NAME: energy.name}
+    return words | ({_EXPRESSION: energy.text} if isinstance(energy, CustomEnergy) else {})
+
+
+def from_words(section: str, words: dict[str, str], columns: tuple[str, ...], n_atoms: int) -> ValenceForm | None:
+    """The form that :func:`to_words` described; ``None`` where the words are of something else."""
+    if _FORCE not in words:
+        return None
+    if words[_FORCE] == CMAP:
+        return ValenceForm(section, columns, n_atoms, CorrectionMaps(words[_NAME]))
+    energy = CustomEnergy(words[_FORCE], words[_EXPRESSION], columns, words[_NAME])
+    return ValenceForm(section, columns, n_atoms, energy)
