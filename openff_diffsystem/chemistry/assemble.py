@@ -10,26 +10,24 @@ from typing import Any
 import numpy as np
 from openff.toolkit import Molecule
 
-from openff_diffsystem.chemistry import nonbonded, valence
-from openff_diffsystem.chemistry.bond_orders import check_unique, fractional_bond_orders, uses_interpolation
+from openff_diffsystem.chemistry import nonbonded
+from openff_diffsystem.chemistry.bond_orders import check_unique
 from openff_diffsystem.chemistry.charges.sections import CHARGE_SECTIONS, atom_charges, constant
-from openff_diffsystem.chemistry.matching import forward_or_reversed
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
-from openff_diffsystem.chemistry.registered_forms import custom_terms
+from openff_diffsystem.chemistry.registered_forms import form_terms
+from openff_diffsystem.chemistry.sections import ASSIGNERS, Request
 from openff_diffsystem.chemistry.species import Species, isomorphic_predecessors, unique_species
-from openff_diffsystem.chemistry.terms import Terms, index_array
-from openff_diffsystem.chemistry.virtual_sites import add_charges, virtual_sites
+from openff_diffsystem.chemistry.terms import Terms
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.forms.form import PairForm
 from openff_diffsystem.forms.registry import form_of, is_per_particle, pair_forms, registered_forms
 from openff_diffsystem.parameters.assignment import AffineRows, Assignment
 from openff_diffsystem.parameters.layout import ParameterLayout
 from openff_diffsystem.parameters.system import SectionBlocks
-from openff_diffsystem.sections import SECTIONS
+from openff_diffsystem.sections import SECTIONS, section_of
 
 
 @dataclass(frozen=True)
@@ -199,60 +197,16 @@ def _species_terms(
     charges: AffineRows | None,
 ) -> SpeciesTerms:
     molecule = species.prepared
-    bond_orders = None
-    interpolating = [t for t in ("Bonds", "ProperTorsions") if t in handlers and uses_interpolation(handlers[t])]
-    if interpolating:
-        method = handlers[interpolating[0]].fractional_bondorder_method
-        bond_orders = fractional_bond_orders(molecule.molecule, method, options.partial_bond_orders_from_molecules)
-
-    sections: dict[str, Terms] = {}
-    if "Bonds" in handlers:
-        sections["Bonds"] = valence.bonds(molecule, handlers["Bonds"], layout, bond_orders)
-    if "Constraints" in handlers:
-        sections["Constraints"] = valence.constraints(molecule, handlers["Constraints"], layout, sections.get("Bonds"))
-    constrained = (
-        {forward_or_reversed(tuple(pair)) for pair in sections["Constraints"].indices.tolist()}
-        if "Constraints" in sections
-        else set()
-    )
-    if "Angles" in handlers:
-        sections["Angles"] = valence.angles(molecule, handlers["Angles"], layout)
-    if "ProperTorsions" in handlers:
-        sections["ProperTorsions"] = valence.proper_torsions(molecule, handlers["ProperTorsions"], layout, bond_orders)
-    for section in ("Bonds", "Angles", "ProperTorsions"):
-        if section in sections:
-            valence.check_all_assigned(molecule, section, sections[section], constrained)
-    if "ImproperTorsions" in handlers:
-        sections["ImproperTorsions"] = valence.improper_torsions(molecule, handlers["ImproperTorsions"], layout)
-
-    forms = pair_forms(handlers)
-    site_section = next((tag for tag in ("VirtualSites", *(form.sites for form in forms)) if tag in handlers), None)
-    sites = virtual_sites(molecule, handlers[site_section], layout) if site_section else None
-    for form in sorted(registered_forms(handlers).values(), key=lambda form: isinstance(form, PairForm)):
-        sections[form.section] = custom_terms(molecule, handlers, layout, form, sites)
-
-    n_particles = molecule.n_atoms + (sites.n_terms if sites else 0)
-    everyone = index_array(list(range(n_particles)), 1)
-    if "vdW" in handlers:
-        vdw = nonbonded.vdw(molecule, handlers["vdW"], layout)
-        rows = [vdw.rows]
-        if sites:
-            rows.append(nonbonded.lennard_jones(layout, "VirtualSites", sites.static["parameter"]))
-        sections["vdW"] = Terms(vdw.columns, everyone, AffineRows.stack(rows))
-    if charges is not None:
-        if sites and site_section:
-            charges = add_charges(charges, sites, layout, site_section)
-        sections["Electrostatics"] = Terms(("charge",), everyone, charges)
-    if "GBSA" in handlers:
-        if sites and sites.n_terms:
-            raise UnsupportedForceFieldError(
-                f"GBSA with virtual sites: {molecule.name} has sites, and the section has no radii for them"
-            )
-        sections["GBSA"] = nonbonded.gbsa(molecule, handlers["GBSA"], layout)
-    if sites:
-        sections["VirtualSites"] = sites
-    parents = sites.indices[:, 0] if sites else np.empty(0, dtype=np.int32)
-    return SpeciesTerms(species, sections, nonbonded.close_pairs(molecule, parents), n_particles - molecule.n_atoms)
+    request = Request(molecule, handlers, layout, options.partial_bond_orders_from_molecules, charges)
+    mine = [tag for tag in ASSIGNERS if tag in handlers and not section_of(tag).charge_source]
+    sections = {tag: terms for tag in mine if (terms := request.terms(tag)) is not None}
+    for section, form in registered_forms(handlers).items():
+        sections[section] = form_terms(molecule, handlers, layout, form, request.sites)
+    if request.sites:
+        sections["VirtualSites"] = request.sites
+    parents = request.sites.indices[:, 0] if request.sites else np.empty(0, dtype=np.int32)
+    n_sites = request.n_particles - molecule.n_atoms
+    return SpeciesTerms(species, sections, nonbonded.close_pairs(molecule, parents), n_sites)
 
 
 def number_particles(parts: list[SpeciesTerms], layout: ParameterLayout) -> Assembled:

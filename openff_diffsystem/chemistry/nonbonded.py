@@ -14,27 +14,24 @@ from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.sections import SECTIONS
 
 SIGMA_PER_RMIN_HALF = 2.0 / 2.0 ** (1.0 / 6.0)
 """sigma = 2 rmin_half / 2^(1/6): the zero and the minimum of the 12-6 potential."""
 
 
-def vdw(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:
-    """Lennard-Jones parameters per atom, columns ``epsilon`` (kJ/mol) and ``sigma`` (nm)."""
-    return Terms(
-        ("epsilon", "sigma"),
-        _every_atom(molecule),
-        lennard_jones(layout, "vdW", assigned_to_every_atom(molecule, handler)),
-    )
+def vdw(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> AffineRows:
+    """Lennard-Jones parameters per atom: ``epsilon`` (kJ/mol) and ``sigma`` (nm)."""
+    return lennard_jones(layout, "vdW", assigned_to_every_atom(molecule, handler))
 
 
 def gbsa(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:
     """Generalised Born parameters per atom, columns ``radius`` (nm) and ``scale``."""
     rows = assigned_to_every_atom(molecule, handler)
-    columns = ("radius", "scale")
+    columns = SECTIONS["GBSA"].columns
     return Terms(
         columns,
-        _every_atom(molecule),
+        index_array(list(range(molecule.n_atoms)), 1),
         AffineRows.gather(*(layout.positions("GBSA", name)[rows] for name in columns)),
     )
 
@@ -47,10 +44,6 @@ def lennard_jones(layout: ParameterLayout, section: str, parameter_rows: np.ndar
     )
     rows.weight[:, 1] = np.where(sigma == NO_SOURCE, SIGMA_PER_RMIN_HALF, 1.0)
     return rows
-
-
-def _every_atom(molecule: PreparedMolecule) -> np.ndarray:
-    return index_array(list(range(molecule.n_atoms)), 1)
 
 
 def assigned_to_every_atom(molecule: PreparedMolecule, handler: Any) -> np.ndarray:

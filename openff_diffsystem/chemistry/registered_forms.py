@@ -1,4 +1,4 @@
-"""Terms of custom sections in one molecule."""
+"""Terms of registered functional forms in one molecule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.parameters.layout import ParameterLayout
 
 
-def custom_terms(
+def form_terms(
     molecule: PreparedMolecule,
     handlers: Mapping[str, Any],
     layout: ParameterLayout,
@@ -73,7 +73,8 @@ def _as_tagged(molecule: PreparedMolecule, handler: Any) -> dict[AtomIndices, in
 def _gather(handler: Any, layout: ParameterLayout, form: Form, parameter_rows: np.ndarray) -> AffineRows:
     sources = [layout.positions(handler.TAGNAME, name)[parameter_rows] for name in form.columns]
     for name, source in zip(form.columns, sources, strict=True):
-        for i in np.flatnonzero(source == NO_SOURCE)[:1]:
-            smirks = handler.parameters[int(parameter_rows[i])].smirks
+        missing = parameter_rows[source == NO_SOURCE]
+        if len(missing):
+            smirks = handler.parameters[int(missing[0])].smirks
             raise UnsupportedForceFieldError(f"{handler.TAGNAME} parameter {smirks!r} has no attribute {name!r}")
     return AffineRows.gather(*sources)

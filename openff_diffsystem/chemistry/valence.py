@@ -13,6 +13,7 @@ from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.exceptions import UnassignedParameterError, UnsupportedForceFieldError
 from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.sections import SECTIONS
 
 BondOrders = dict[tuple[int, int], float]
 
@@ -26,7 +27,7 @@ def bonds(
     """Harmonic bonds, columns ``k`` (kJ/mol/nm2) and ``length`` (nm), energy k/2 (r - length)^2."""
     assigned = last_match_wins(molecule.rdmol, handler.parameters, forward_or_reversed)
     atoms, parameter_rows = list(assigned), list(assigned.values())
-    columns = ("k", "length")
+    columns = SECTIONS["Bonds"].columns
     rows = AffineRows.gather(*(layout.positions("Bonds", name)[parameter_rows] for name in columns))
     for column, name in enumerate(columns):
         for i in np.flatnonzero(rows.source[:, column] == NO_SOURCE):
@@ -50,7 +51,7 @@ def angles(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) ->
     """Harmonic angles, columns ``k`` (kJ/mol/rad2) and ``angle`` (rad), energy k/2 (theta - angle)^2."""
     assigned = last_match_wins(molecule.rdmol, handler.parameters, forward_or_reversed)
     parameter_rows = list(assigned.values())
-    columns = ("k", "angle")
+    columns = SECTIONS["Angles"].columns
     rows = AffineRows.gather(*(layout.positions("Angles", name)[parameter_rows] for name in columns))
     return Terms(columns, index_array(list(assigned), 3), rows)
 
@@ -131,14 +132,14 @@ def constraints(molecule: PreparedMolecule, handler: Any, layout: ParameterLayou
             for row, c, source, weight in bonds.rows.further  # type: ignore[union-attr]
             if (row, c) == (bond, column)
         ]
-    return Terms(("distance",), index_array(atoms, 2), rows)
+    return Terms(SECTIONS["Constraints"].columns, index_array(atoms, 2), rows)
 
 
 def check_all_assigned(
     molecule: PreparedMolecule,
     section: str,
     terms: Terms,
-    constrained: set[AtomIndices] = frozenset(),  # type: ignore[assignment]
+    constrained: frozenset[AtomIndices] = frozenset(),
 ) -> None:
     """Raise unless exactly the bonds, angles or proper torsions of a molecule have parameters.
 
@@ -152,7 +153,7 @@ def check_all_assigned(
     UnassignedParameterError
         Naming the atoms.
     """
-    wanted = {"Bonds": molecule.bonds, "Angles": molecule.angles, "ProperTorsions": molecule.propers}[section]
+    wanted = getattr(molecule, SECTIONS[section].complete or "")
     have = set(map(tuple, terms.indices.tolist()))
     missing = [
         atoms
@@ -178,7 +179,7 @@ def _n_terms(handler: Any, row: int) -> int:
 def _periodic(
     handler: Any, layout: ParameterLayout, torsions: list, default_idivf: float, default_source: int = NO_SOURCE
 ) -> Terms:
-    columns = ("k", "phase", "idivf")
+    columns = SECTIONS[handler.TAGNAME].columns
     n_max = max((n for *_, n in torsions), default=-1) + 1
     tables = np.full((3, max(n_max, 1), len(handler.parameters)), NO_SOURCE, dtype=np.int64)
     for c, name in enumerate(columns):

@@ -12,7 +12,7 @@ from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.parameters.layout import ParameterLayout
 from openff_diffsystem.parameters.offxml import numeric_attributes
-from openff_diffsystem.sections import NO_ATOM, SITE_TYPES
+from openff_diffsystem.sections import NO_ATOM, SECTIONS, SITE_TYPES
 
 
 def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:
@@ -42,7 +42,7 @@ def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLay
     indices = np.full((len(orientations), 4), NO_ATOM, dtype=np.int32)
     for i, atoms in enumerate(orientations):
         indices[i, : len(atoms)] = atoms
-    columns = ("distance", "outOfPlaneAngle", "inPlaneAngle")
+    columns = SECTIONS["VirtualSites"].columns
     rows = AffineRows.gather(*(layout.positions(handler.TAGNAME, name)[parameter_rows] for name in columns))
     types = [SITE_TYPES.index(handler.parameters[row].type) for row in parameter_rows]
     static = {
