@@ -81,6 +81,8 @@ class Section:
         Whether the section does nothing but assign the charges of ``Electrostatics``.
     complete
         Which bonds, angles or torsions of a molecule must all have a term.
+    version
+        The version of the SMIRNOFF specification that a new section is written in.
     """
 
     tag: str
@@ -98,6 +100,7 @@ class Section:
     in_force_fields: bool = True
     charge_source: bool = False
     complete: str | None = None
+    version: str = "0.3"
 
     def unit(self, attribute: str) -> str:
         """The MD unit of a column or setting."""
@@ -128,6 +131,7 @@ _RECORDS = (
         trainable=("k", "length"),
         graph_terms="bonds",
         complete="bonds",
+        version="0.4",
     ),
     Section(
         "Angles",
@@ -138,7 +142,7 @@ _RECORDS = (
         graph_terms="angles",
         complete="angles",
     ),
-    Section("ProperTorsions", graph_terms="propers", complete="propers", **_TORSION),  # type: ignore[arg-type]
+    Section("ProperTorsions", graph_terms="propers", complete="propers", version="0.4", **_TORSION),  # type: ignore[arg-type]
     Section("ImproperTorsions", graph_terms="impropers", **_TORSION),  # type: ignore[arg-type]
     Section(
         "vdW",
@@ -152,6 +156,7 @@ _RECORDS = (
             "nonperiodic_method": Words(isolated=("no-cutoff",)),
         },
         trainable=("epsilon", "sigma", "rmin_half"),
+        version="0.4",
     ),
     Section(
         "Electrostatics",
@@ -164,6 +169,7 @@ _RECORDS = (
             "nonperiodic_potential": Words(isolated=("Coulomb",)),
             "exception_potential": Words(("Coulomb",), ("Coulomb",)),
         },
+        version="0.4",
     ),
     Section("LibraryCharges", columns=("charge",), trainable=("charge",), charge_source=True),
     Section("NeuralCharges", columns=("charge",), charge_source=True),

@@ -40,14 +40,14 @@ PAIR_FORM_WORDS = {"periodic_method": Words(periodic=("cutoff",)), "nonperiodic_
 def methods_of_handlers(handlers: Mapping[str, Any]) -> Methods:
     """The choices of parameter handlers, by tag; those of a registered pair form are the ones it has."""
     methods = {
-        section.tag: {name: _word(getattr(handlers[section.tag], name)) for name in section.words}
+        section.tag: {name: word_of(getattr(handlers[section.tag], name)) for name in section.words}
         for section in SECTIONS.values()
         if section.words and section.tag in handlers
     }
     for form in pair_forms(handlers):
         handler = handlers[form.section]
         present = [name for name in PAIR_FORM_WORDS if hasattr(handler, name)]
-        methods[form.section] = {name: _word(getattr(handler, name)) for name in present}
+        methods[form.section] = {name: word_of(getattr(handler, name)) for name in present}
     return methods
 
 
@@ -61,7 +61,7 @@ def require(methods: Methods, covered: Covered) -> None:
             )
 
 
-def _word(value: Any) -> str:
+def word_of(value: Any) -> str:
     """OFFXML's reaction field is an algebraic expression; openff-interchange calls it by name."""
     text = str(value)
     return "reaction-field" if "k_rf" in text else text

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from openff_diffsystem.neural.models.valence import ANGLE_K, BOND_K
+from openff_diffsystem.sections import SECTIONS
 
 PERIODICITIES = (1, 2, 3, 4, 5, 6)
 
@@ -14,9 +15,9 @@ def generic_valence(force_field: Any) -> Any:
     """A copy of a force field whose valence sections have a row for every term of any molecule, for a network to fill.
 
     Bonds, Angles, ProperTorsions (periodicities 1 to 6, phase 0) and ImproperTorsions (all atoms with three neighbours,
-    periodicities 1 to 6, phase 0, as trefoils) are made anew with one parameter each; the k of the torsions are zero.
-    The nonbonded sections stay. Constraints that take their distance from a bond go: a network's lengths would not
-    reach them.
+    periodicities 1 to 6, phase 0, as trefoils) are replaced by sections with one parameter each. The k of the torsions
+    are zero. The nonbonded sections stay. Constraints that take their distance from a bond are removed: a network's
+    lengths would not reach them.
 
     Parameters
     ----------
@@ -52,11 +53,10 @@ def generic_valence(force_field: Any) -> Any:
             **{name: 3.0 for name in idivf},
         },
     }
-    versions = {"Bonds": "0.4", "Angles": "0.3", "ProperTorsions": "0.4", "ImproperTorsions": "0.3"}
     for section, row in rows.items():
         if section in result.registered_parameter_handlers:
             result.deregister_parameter_handler(section)
-        handler = result.get_parameter_handler(section, {"version": versions[section]})
+        handler = result.get_parameter_handler(section, {"version": SECTIONS[section].version})
         handler.add_parameter({**row, "id": f"generic-{section}"})
     if "Constraints" in result.registered_parameter_handlers:
         constraints = result["Constraints"].parameters

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.interop.interchange.terms import SETTINGS, sites_of
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.sections import NO_ATOM, SITE_TYPES
 from openff_diffsystem.system.host import host_parameters
@@ -17,10 +18,8 @@ from openff_diffsystem.units import from_md
 if TYPE_CHECKING:
     from openff_diffsystem.system.data import SystemData
 
-_VALENCE = ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "Constraints")
 
-
-def to_interchange(self: SystemData, theta: Any = None, *, interchange: Any = None) -> Any:
+def to_interchange(system: SystemData, theta: Any = None, *, interchange: Any = None) -> Any:
     """The system at some theta as an ``openff.interchange.Interchange``.
 
     Every term and particle gets its numbers, also where theta is system parameters that no OFFXML file could
@@ -50,40 +49,40 @@ def to_interchange(self: SystemData, theta: Any = None, *, interchange: Any = No
     ParameterMismatchError
         If the Interchange has other terms than this system.
     """
-    for section in self.forms:
+    for section in system.forms:
         raise UnsupportedForceFieldError(f"openff-interchange has no collection for the custom section {section}")
     if interchange is not None:
         result = copy.deepcopy(interchange)
-    elif self.origin is not None:
-        result = self.origin.interchange()
+    elif system.origin is not None:
+        result = system.origin.interchange()
     else:
         raise UnsupportedInputError(
             "the system was loaded, or made from an OpenMM System, and knows no topology: pass interchange=, made "
             "with the same force field and topology"
         )
-    if result.topology.n_atoms != self.n_atoms:
+    if result.topology.n_atoms != system.n_atoms:
         raise ParameterMismatchError(
-            f"the Interchange has {result.topology.n_atoms} atoms, this system has {self.n_atoms}"
+            f"the Interchange has {result.topology.n_atoms} atoms, this system has {system.n_atoms}"
         )
-    _check_terms(self, result)
-    parameters = host_parameters(self, theta)
-    sites = _site_rows(self, result)
+    _check_terms(system, result)
+    parameters = host_parameters(system, theta)
+    sites = _site_rows(system, result)
     for section, collection in result.collections.items():
-        if section not in self.sections:
+        if section not in system.sections:
             continue
         if section == "Electrostatics":
-            _give_charges(collection, np.asarray(parameters[section])[:, 0], sites, self.n_atoms)
-        elif section in _VALENCE:
-            _give(collection, section, parameters, _terms(self, section))
+            _give_charges(collection, np.asarray(parameters[section])[:, 0], sites, system.n_atoms)
         elif section == "VirtualSites":
-            _give(collection, section, parameters, lambda key: sites[key] - self.n_atoms)
-        else:
+            _give(collection, section, parameters, lambda key: sites[key] - system.n_atoms)
+        elif system.system_layout.sections[section].per_particle:
             _give(collection, section, parameters, lambda key: sites[key] if key in sites else key.atom_indices[0])
+        else:
+            _give(collection, section, parameters, _terms(system, section))
         _give_settings(collection, section, parameters)
-    if self.positions is not None:
-        result.positions = _quantity(self.positions, "nanometer")
-    if self.box_vectors is not None:
-        result.box = _quantity(self.box_vectors, "nanometer")
+    if system.positions is not None:
+        result.positions = _quantity(system.positions, "nanometer")
+    if system.box_vectors is not None:
+        result.box = _quantity(system.box_vectors, "nanometer")
     return result
 
 
@@ -131,8 +130,6 @@ def _terms(system: SystemData, section: str) -> Callable[[Any], int]:
 
 def _site_rows(system: SystemData, interchange: Any) -> dict[Any, int]:
     """The particle that each key of a virtual site is."""
-    from openff_diffsystem.interop.interchange.read import sites_of
-
     keys = sites_of(interchange)
     ours = system.term_indices.get("VirtualSites", np.empty((0, 4), dtype=np.int32)).tolist()
     types = system.term_static["VirtualSites"]["type"].tolist() if ours else []
@@ -218,8 +215,6 @@ def _give_charges(collection: Any, charges: np.ndarray, sites: dict[Any, int], n
 
 
 def _give_settings(collection: Any, section: str, parameters: SystemParameters) -> None:
-    from openff_diffsystem.interop.interchange.read import SETTINGS
-
     for ours, theirs in SETTINGS.get(section, {}).items():
         if (section, ours) in parameters.layout.settings:
             value = float(parameters.setting(section, ours))

@@ -18,6 +18,7 @@ from openff_diffsystem.interop.timemachine.conventions import BETA, CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.pairs import combine_pairs
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.pairs import PADDING, SCALED_14
+from openff_diffsystem.sections import SECTIONS
 from openff_diffsystem.system.interactions import isolated_interactions
 
 Scale14 = Literal["timemachine", "smirnoff"]
@@ -81,13 +82,13 @@ class PairListArrays(NamedTuple):
 
 def harmonic_bonds(system: Any, theta: Any = None) -> tuple[jax.Array, np.ndarray]:
     """``(n, 2)`` k and length, and ``(n, 2)`` atoms, the smaller first. Theta is as for ``DiffSystem.parameterize``."""
-    return _harmonic(system, theta, "Bonds", ("k", "length"))
+    return _harmonic(system, theta, "Bonds")
 
 
 def harmonic_angles(system: Any, theta: Any = None) -> tuple[jax.Array, np.ndarray]:
     """``(n, 3)`` k, angle and a zero, and ``(n, 3)`` atoms, the smaller end first."""
-    params, idxs = _harmonic(system, theta, "Angles", ("k", "angle"))
-    return jnp.pad(params, ((0, 0), (0, 1))), idxs if idxs.shape[1] == 3 else np.empty((0, 3), dtype=np.int32)
+    params, idxs = _harmonic(system, theta, "Angles")
+    return jnp.pad(params, ((0, 0), (0, 1))), idxs
 
 
 def proper_torsions(
@@ -171,13 +172,11 @@ def _check_sections(system: Any) -> None:
             )
 
 
-def _harmonic(system: Any, theta: Any, section: str, names: tuple[str, str]) -> tuple[jax.Array, np.ndarray]:
+def _harmonic(system: Any, theta: Any, section: str) -> tuple[jax.Array, np.ndarray]:
     _check_sections(system)
     if section not in system.sections:
-        return jnp.empty((0, 2)), np.empty((0, 2), dtype=np.int32)
-    parameters = system.parameterize(theta)
-    params = jnp.stack([parameters.column(section, name) for name in names], axis=1)
-    return params, _smaller_end_first(system.indices(section))
+        return jnp.empty((0, 2)), np.empty((0, SECTIONS[section].n_atoms), dtype=np.int32)
+    return system.parameterize(theta)[section], _smaller_end_first(system.indices(section))
 
 
 def _torsions(system: Any, theta: Any, section: str, convention: TorsionConvention) -> tuple[jax.Array, np.ndarray]:

@@ -10,6 +10,7 @@ from openff_diffsystem.chemistry.nonbonded import SIGMA_PER_RMIN_HALF
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.interop.timemachine.files.file_format import Section
 from openff_diffsystem.parameters.offxml import numeric_attributes
+from openff_diffsystem.sections import SECTIONS
 from openff_diffsystem.units import from_md, to_md
 
 _IMPROPER_TERMS = 3.0
@@ -64,8 +65,9 @@ class Codec(ABC):
 class _TwoNumbers(Codec):
     """Bonds and angles."""
 
-    def __init__(self, tag: str, name: str, names: tuple[str, str], units: tuple[str, str]) -> None:
-        self.tag, self.name, self.names, self.units = tag, name, names, units
+    def __init__(self, tag: str, name: str) -> None:
+        self.tag, self.name = tag, name
+        self.names = SECTIONS[tag].columns
 
     def read(self, handler: Any, parameter: Any) -> tuple[float, ...]:
         numbers = self.numbers(parameter, set(self.names))
@@ -77,7 +79,8 @@ class _TwoNumbers(Codec):
                 setattr(parameter, name, from_md(value, getattr(parameter, name)))
 
     def attributes(self, params: Any) -> dict[str, Any]:
-        return {n: _quantity(value, unit) for n, value, unit in zip(self.names, params, self.units, strict=True)}
+        record = SECTIONS[self.tag]
+        return {name: _quantity(value, record.unit(name)) for name, value in zip(self.names, params, strict=True)}
 
 
 class _Torsions(Codec):
@@ -206,8 +209,8 @@ def _quantity(value: float, unit: str) -> Any:
 
 
 CODECS: tuple[Codec, ...] = (
-    _TwoNumbers("Bonds", "HarmonicBond", ("k", "length"), ("kilojoule / mole / nanometer**2", "nanometer")),
-    _TwoNumbers("Angles", "HarmonicAngle", ("k", "angle"), ("kilojoule / mole / radian**2", "radian")),
+    _TwoNumbers("Bonds", "HarmonicBond"),
+    _TwoNumbers("Angles", "HarmonicAngle"),
     _Propers(),
     _Impropers(),
     _LennardJones(),

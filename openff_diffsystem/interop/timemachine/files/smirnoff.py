@@ -14,6 +14,7 @@ from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE, PROT
 from openff_diffsystem.interop.timemachine.files.file_format import ForceFieldFile, Section, base_name, checked
 from openff_diffsystem.interop.timemachine.files.sections import CODECS, Codec
 from openff_diffsystem.parameters.offxml import handlers_of
+from openff_diffsystem.sections import SECTIONS
 
 _LEFT_BEHIND = ("Constraints", "Electrostatics")
 """Sections that timemachine has no place for and that its own topologies decide: see docs/timemachine.md."""
@@ -234,25 +235,22 @@ def _new_force_field(sections: dict[str, Section], load_plugins: bool) -> Any:
     result = ForceField(load_plugins=load_plugins)
     for codec in CODECS:
         if codec.name in sections:
-            handler = result.get_parameter_handler(codec.tag, {"version": _VERSIONS[codec.tag]})
+            handler = result.get_parameter_handler(codec.tag, {"version": SECTIONS[codec.tag].version})
             section = sections[codec.name]
             for smirks, params in zip(section.smirks, section.params, strict=True):
                 handler.add_parameter({"smirks": smirks, **codec.attributes(params)})
-    result.get_parameter_handler("Electrostatics", {"version": "0.4"})
+    result.get_parameter_handler("Electrostatics", {"version": SECTIONS["Electrostatics"].version})
     if "AM1BCC" in sections:
-        result.get_parameter_handler("ToolkitAM1BCC", {"version": "0.3"})
+        result.get_parameter_handler("ToolkitAM1BCC", {"version": SECTIONS["ToolkitAM1BCC"].version})
     if "SimpleCharge" in sections:
         _add_library_charges(result, sections["SimpleCharge"])
     return result
 
 
-_VERSIONS = {"Bonds": "0.4", "Angles": "0.3", "ProperTorsions": "0.4", "ImproperTorsions": "0.3", "vdW": "0.4"}
-
-
 def _add_library_charges(force_field: Any, section: Section) -> None:
     from openff.toolkit import Quantity
 
-    handler = force_field.get_parameter_handler("LibraryCharges", {"version": "0.3"})
+    handler = force_field.get_parameter_handler("LibraryCharges", {"version": SECTIONS["LibraryCharges"].version})
     for smirks, charge in zip(section.smirks, section.params, strict=True):
         value = Quantity(charge / CHARGE_SCALE, "elementary_charge")
         handler.add_parameter({"smirks": smirks, "charge1": value})
