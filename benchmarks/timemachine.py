@@ -87,7 +87,7 @@ def _times(functions: list[Callable[[Any], Any]], warm_up: Any, mols: list[Any])
     """Seconds per molecule: as never seen, as a new molecule with shapes that jax knows, and as a known one."""
     from rdkit import Chem
 
-    from openff_diffsystem.interop.timemachine.handles.matching import forget
+    from openff_diffsystem.interop.timemachine.handles.smirks import forget
 
     def bare(mol: Any) -> Any:
         return Chem.Mol(mol.ToBinary(int(Chem.PropertyPickleOptions.NoProps)))

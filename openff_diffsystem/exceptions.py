@@ -45,6 +45,14 @@ class UnsupportedInputError(DiffSystemError, TypeError):
     """An argument is of a type that cannot be used here."""
 
 
+class InvalidInputError(DiffSystemError, ValueError):
+    """An argument is of the right type and has a value that cannot be used here."""
+
+
+class UnsupportedElementError(InvalidInputError, RuntimeError):
+    """A molecule has an element that a model or a set of charge increments does not cover."""
+
+
 class PrecisionError(DiffSystemError, TypeError):
     """Numbers are in double precision, and jax is set to single."""
 

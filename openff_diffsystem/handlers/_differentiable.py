@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import jax
     import numpy as np
 
-    from openff_diffsystem.handlers._matching import Matched
+    from openff_diffsystem.handlers._terms import Matched
 
 MoleculeLike = Any
 """A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens."""
@@ -107,13 +107,13 @@ class DifferentiableHandler:
         return matched.map(jnp.asarray(params, dtype=jnp.result_type(float, params))), matched.indices
 
     def _layout(self) -> Any:
-        from openff_diffsystem.handlers._matching import handler_layout
+        from openff_diffsystem.handlers._terms import handler_layout
 
         return handler_layout(self)
 
     def _match(self, molecule: MoleculeLike, options: dict[str, Any]) -> Matched:
         from openff_diffsystem.chemistry.molecule import as_molecule
-        from openff_diffsystem.handlers._matching import match_molecule, matching_key
+        from openff_diffsystem.handlers._terms import match_molecule, matching_key
 
         molecule = as_molecule(molecule)
         cache = _CACHES.setdefault(self, OrderedDict())

@@ -17,7 +17,7 @@ from openff_diffsystem.neural.symmetry import bond_classes, refine
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.system.data import SystemData
 
-Model = Callable[[MoleculeGraph], Any]
+Network = Callable[[MoleculeGraph], Any]
 """From a graph to parameters of its terms: an equinox module, or any other pytree that can be called."""
 
 
@@ -50,7 +50,7 @@ class Emitted(NamedTuple):
 
 def lambda_module(
     systems: SystemData | Sequence[SystemData],
-    sources: Mapping[Any, Model],
+    sources: Mapping[Any, Network],
     *,
     molecules: Mapping[Any, Sequence[int]] | None = None,
     partial: bool = False,
@@ -113,7 +113,7 @@ class LambdaModule:
     def __init__(
         self,
         systems: SystemData | Sequence[SystemData],
-        sources: Mapping[Any, Model],
+        sources: Mapping[Any, Network],
         molecules: Mapping[Any, Sequence[int]],
         partial: bool = False,
     ) -> None:
@@ -144,7 +144,7 @@ class LambdaModule:
         if not partial:
             self._check_rows()
 
-    def __call__(self, theta: Any, models: Mapping[Any, Model]) -> Any:
+    def __call__(self, theta: Any, models: Mapping[Any, Network]) -> Any:
         """System parameters, differentiable in theta and in the models.
 
         Parameters
@@ -189,7 +189,7 @@ class LambdaModule:
             )
         return chosen
 
-    def _emitted(self, sources: Mapping[Any, Model]) -> list[Emitted]:
+    def _emitted(self, sources: Mapping[Any, Network]) -> list[Emitted]:
         found: list[Emitted] = []
         start = 0
         for name, model in sources.items():

@@ -24,7 +24,7 @@ def check_known(section: str, layout: SystemLayout) -> None:
         raise ParameterMismatchError(f"{section} has no terms that a graph knows, so no model can emit them")
 
 
-class Rows(NamedTuple):
+class GraphRows(NamedTuple):
     """Rows of ``parameters.unique(section)`` that have a term in the graph.
 
     Attributes
@@ -94,7 +94,7 @@ class UniqueMolecules:
             mine = sum(n * copies for n, copies in blocks[:molecule]) + np.arange(n_terms)
         return rows, self._local[indices[mine]], None if periodicity is None else periodicity[mine]
 
-    def rows(self, section: str, molecule: int, numbers: Mapping[Any, int], shift: int) -> Rows:
+    def rows(self, section: str, molecule: int, numbers: Mapping[Any, int], shift: int) -> GraphRows:
         """The rows of a section in one molecule, and their terms in a graph that holds it. Virtual sites have none.
 
         Parameters
@@ -107,7 +107,7 @@ class UniqueMolecules:
         rows, indices, periodicity = self.terms(section, molecule)
         if section not in TERMS:
             rows, indices = rows[: self.n_atoms[molecule]], indices[: self.n_atoms[molecule]]
-        return Rows(
+        return GraphRows(
             row=rows,
             term=np.array([numbers[_key(section, tuple(a))] for a in (indices + shift).tolist()], dtype=np.int64),
             periodicity=periodicity,

@@ -9,7 +9,7 @@ import numpy as np
 
 from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.interop.timemachine.handles.handle import Handle
-from openff_diffsystem.interop.timemachine.handles.matching import apply, as_array, assign, cached, gather, molecule_key
+from openff_diffsystem.interop.timemachine.handles.smirks import apply, as_array, assign, cached, gather, molecule_key
 from openff_diffsystem.parameters.affine import AffineMap
 
 

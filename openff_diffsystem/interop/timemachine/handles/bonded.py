@@ -14,7 +14,7 @@ import numpy as np
 from openff_diffsystem.chemistry.matching import forward_or_reversed, improper
 from openff_diffsystem.exceptions import ParameterMismatchError, UnassignedParameterError
 from openff_diffsystem.interop.timemachine.handles.handle import Handle
-from openff_diffsystem.interop.timemachine.handles.matching import apply, as_array, assign, cached, gather, molecule_key
+from openff_diffsystem.interop.timemachine.handles.smirks import apply, as_array, assign, cached, gather, molecule_key
 from openff_diffsystem.parameters.affine import AffineMap
 
 _CYCLES = ((0, 1, 2), (1, 2, 0), (2, 0, 1))

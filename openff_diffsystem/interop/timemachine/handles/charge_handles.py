@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import ChargeAssignmentError, ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.exceptions import ChargeAssignmentError, ParameterMismatchError, UnsupportedElementError
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handles.charge_sources import ChargeSource, ToolkitCharges, check_charges
 from openff_diffsystem.interop.timemachine.handles.handle import Handle
 from openff_diffsystem.interop.timemachine.handles.increments import directed_bonds, increment_map
-from openff_diffsystem.interop.timemachine.handles.matching import as_array, cached, molecule_key
+from openff_diffsystem.interop.timemachine.handles.smirks import as_array, cached, molecule_key
 
 
 class _WithoutParameters(Handle):
@@ -157,10 +157,6 @@ class AM1BCCCCCIntraHandler(AM1BCCCCCHandler):
 
 class AM1BCCCCCSolventHandler(AM1BCCCCCHandler):
     """Between ligand and solvent; timemachine reads it and no longer uses it."""
-
-
-class UnsupportedElementError(UnsupportedInputError, RuntimeError):
-    """A molecule has an element that charge increments do not cover."""
 
 
 def base_charges(mol: Any, source: ChargeSource, property_name: str) -> np.ndarray:

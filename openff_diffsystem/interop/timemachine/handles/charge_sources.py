@@ -19,7 +19,7 @@ from openff_diffsystem.exceptions import (
 )
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handles.handle import Handle
-from openff_diffsystem.interop.timemachine.handles.matching import as_array, cached, molecule_key
+from openff_diffsystem.interop.timemachine.handles.smirks import as_array, cached, molecule_key
 from openff_diffsystem.parameters.affine import AffineMap
 
 ChargeSource = Callable[[Any], Any]

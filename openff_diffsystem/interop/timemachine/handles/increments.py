@@ -15,7 +15,7 @@ from rdkit import Chem
 
 from openff_diffsystem.chemistry.matching import parsed, tagged_matches
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
-from openff_diffsystem.interop.timemachine.handles.matching import Pattern
+from openff_diffsystem.interop.timemachine.handles.smirks import Pattern
 from openff_diffsystem.parameters.affine import AffineMap
 from openff_diffsystem.parameters.assignment import AffineRows
 
