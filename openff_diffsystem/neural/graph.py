@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +57,7 @@ def check_molecules(system: SystemData) -> None:
         )
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["nodes", "bond_features", "molecule", "bonds", "angles", "propers", "impropers"],
-    meta_fields=["n_molecules"],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MoleculeGraph:
     """One molecule, or several side by side: atoms with features, and every bond, angle and torsion. A pytree.
@@ -94,7 +90,7 @@ class MoleculeGraph:
     angles: Any
     propers: Any
     impropers: Any
-    n_molecules: int
+    n_molecules: int = field(metadata={"static": True})
 
     @classmethod
     def from_molecule(cls, molecule: Any) -> MoleculeGraph:

@@ -7,8 +7,7 @@ compiled loop runs over *rows*: a system with up to ``conformers_per_row`` of it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -36,7 +35,7 @@ _GRANULARITY = 16
 """Size classes are 16, 32, 64, ... particles; array lengths are multiples of 16, so that data sets share programs."""
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["assignment", "interactions", "origin"], meta_fields=["layout"])
+@jax.tree_util.register_dataclass
 @dataclass
 class SizeClass:
     """The systems of one size class, filled up to equal shapes and stacked.
@@ -57,18 +56,14 @@ class SizeClass:
     assignment: Assignment
     interactions: Interactions
     origin: Any
-    layout: SystemLayout
+    layout: SystemLayout = field(metadata={"static": True})
 
     @property
     def n_atoms(self) -> int:
         return self.interactions.n_atoms
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["positions"],
-    meta_fields=["systems", "order", "n_conformers"],
-)
+@jax.tree_util.register_dataclass
 @dataclass
 class PackedPositions:
     """Conformers of a batch, in rows per size class. Make it once with :meth:`SystemBatch.pack`.
@@ -86,9 +81,9 @@ class PackedPositions:
     """
 
     positions: tuple[Any, ...]
-    systems: tuple[StaticArray, ...]
-    order: StaticArray
-    n_conformers: tuple[int, ...]
+    systems: tuple[StaticArray, ...] = field(metadata={"static": True})
+    order: StaticArray = field(metadata={"static": True})
+    n_conformers: tuple[int, ...] = field(metadata={"static": True})
 
 
 class SystemBatch:
