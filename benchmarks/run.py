@@ -32,7 +32,8 @@ def main() -> None:
         "",
         f"`make bench` on {os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, "
         f"jax {jax.__version__} ({jax.default_backend()}), double precision where nothing else is said. "
-        f"openff-toolkit {_version('openff-toolkit')}, openff-interchange {_version('openff-interchange')}.",
+        f"openff-toolkit {_version('openff-toolkit')}, openff-interchange {_version('openff-interchange')}. "
+        "`docs/performance.md` says what was measured.",
         "",
         "| what | time | compared | bar | met |",
         "|---|---|---|---|---|",
