@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -165,7 +166,7 @@ def complete_inputs(
 
 
 def checked_theta(system: SystemData, theta: Any) -> Any:
-    """Theta as it is, with leaves of any framework, if it is one of this system.
+    """Theta as it is, with leaves of any framework, if it is one of this system; frozen values for jax.
 
     Raises
     ------
@@ -178,6 +179,7 @@ def checked_theta(system: SystemData, theta: Any) -> Any:
         if theta.selection.layout != system.parameter_layout:
             raise ParameterMismatchError("these parameters are selected from another force field")
         theta.replace(theta.vector)  # checks the shape
+        theta = dataclasses.replace(theta, frozen=jnp.asarray(theta.frozen))
     else:
         if isinstance(theta, list | tuple):
             raise UnsupportedInputError(f"theta must be parameters or an array, got a {type(theta).__name__}")

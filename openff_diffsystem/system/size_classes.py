@@ -152,7 +152,8 @@ def _filled_assignment(system: SystemData, layout: SystemLayout, n_atoms: int) -
     mine = system.assignment_map
     origin = np.full(layout.size, -1, dtype=np.int64)
     offset = np.zeros(layout.size)
-    numbers = SystemParameters(np.arange(system.system_layout.size), system.system_layout)
+    counted: Any = np.arange(system.system_layout.size)
+    numbers = SystemParameters(counted, system.system_layout)
     for section, where in layout.sections.items():
         terms = np.asarray(numbers[section])
         target = np.full((where.n_terms, len(where.columns)), -1, dtype=np.int64)
