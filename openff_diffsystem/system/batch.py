@@ -17,6 +17,7 @@ import numpy as np
 
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError, UnsupportedInputError
 from openff_diffsystem.parameters.assignment import Assignment
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, as_vector
@@ -307,7 +308,7 @@ def _round_up(lengths: Sequence[int]) -> int:
     return -(-longest // _GRANULARITY) * _GRANULARITY
 
 
-def _fill(array: np.ndarray, length: int, value: Any = 0) -> np.ndarray:
+def _fill(array: AnyArray, length: int, value: Any = 0) -> np.ndarray:
     widths = [(0, length - len(array)), *[(0, 0)] * (array.ndim - 1)]
     return np.pad(array, widths, constant_values=value)
 
@@ -338,7 +339,7 @@ def _stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass
     n_further = max(len(a.further_row) for a in assignments)
     stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *(a.with_further(n_further) for a in assignments))
 
-    def renumber(indices: np.ndarray, system: SystemData) -> np.ndarray:
+    def renumber(indices: AnyArray, system: SystemData) -> np.ndarray:
         """Particle indices with the sites moved behind the filled-up atoms."""
         return np.where(indices >= system.n_atoms, indices - system.n_atoms + n_atoms, indices).astype(np.int32)
 
