@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from openff_diffsystem.exceptions import PositionsError, UnsupportedForceFieldError
 
@@ -79,7 +80,7 @@ def from_md(value: float, like: Any) -> Any:
 
 def nanometers(
     value: Any, what: str, shape: tuple[int | None, ...], error: type[Exception] = PositionsError
-) -> np.ndarray | None:
+) -> Float[np.ndarray, "..."] | None:
     """Lengths as a float array in nm: from a ``Quantity`` of openff-units or OpenMM, or an array already in nm.
 
     Raises

@@ -12,6 +12,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+# shapes and types that signatures state are checked at every call; before anything imports the package
+CHECKED = ("units", "_jax", "forms", "parameters.assignment", "chemistry", "potentials")
+install_import_hook(
+    [f"openff_diffsystem.{name}" for name in CHECKED],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 jax.config.update("jax_enable_x64", True)
 

@@ -6,20 +6,25 @@ with it can always be had in forward mode, which only gathers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.tree_util import PyTreeDef
+from jaxtyping import Array, Float, Shaped
 
 from openff_diffsystem._jax.summation import inner
 
-ValueAndGradient = Callable[..., tuple[jax.Array, Any]]
+Variables = Sequence[Float[Array, "..."]]
+"""What an energy is differentiated in, or its gradient in them."""
+
+ValueAndGradient = Callable[..., tuple[Float[Array, ""], Variables]]
 
 
-def energy_of(value_and_gradient: ValueAndGradient) -> Callable[..., jax.Array]:
+def energy_of(value_and_gradient: ValueAndGradient) -> Callable[..., Float[Array, ""]]:
     """Turn a function that returns an energy and its gradient into a differentiable energy.
 
     Parameters
@@ -35,7 +40,7 @@ def energy_of(value_and_gradient: ValueAndGradient) -> Callable[..., jax.Array]:
     """
 
     @jax.custom_jvp
-    def both(variables: tuple, constants: tuple) -> tuple:
+    def both(variables: tuple, constants: tuple) -> tuple[Float[Array, ""], tuple]:
         energy, gradient = value_and_gradient(variables, *constants)
         return energy, tuple(gradient)
 
@@ -49,7 +54,7 @@ def energy_of(value_and_gradient: ValueAndGradient) -> Callable[..., jax.Array]:
         )
 
     @jax.custom_jvp
-    def energy_only(variables: tuple, constants: tuple) -> jax.Array:
+    def energy_only(variables: tuple, constants: tuple) -> Float[Array, ""]:
         return both(variables, constants)[0]
 
     @energy_only.defjvp
@@ -63,7 +68,7 @@ def energy_of(value_and_gradient: ValueAndGradient) -> Callable[..., jax.Array]:
     return lambda variables, *constants: energy_only(tuple(variables), constants)
 
 
-def _dot(a: tuple, b: tuple) -> jax.Array:
+def _dot(a: Variables, b: Variables) -> Float[Array, ""]:
     return sum((inner(x, y) for x, y in zip(a, b, strict=True)), start=jnp.zeros((), a[0].dtype))
 
 
@@ -76,12 +81,12 @@ _product = Primitive("diffsystem_hessian_product")
 _product.multiple_results = True
 
 
-def _evaluate(*leaves: Any, function: Callable, structure: Any, n_fixed: int) -> tuple:
+def _evaluate(*leaves: Shaped[Array, "..."], function: Callable, structure: PyTreeDef, n_fixed: int) -> tuple:
     variables, constants = jax.tree.unflatten(structure, leaves[:n_fixed])
     return tuple(function(variables, constants, tuple(leaves[n_fixed:])))
 
 
-def _jvp(primals: tuple, tangents: tuple, **parameters: Any) -> tuple:
+def _jvp(primals: Sequence, tangents: Sequence, **parameters: Any) -> tuple:
     out = _product.bind(*primals, **parameters)
     n_fixed = parameters["n_fixed"]
     if all(type(t) is ad.Zero for t in tangents[:n_fixed]):
@@ -101,13 +106,13 @@ def _jvp(primals: tuple, tangents: tuple, **parameters: Any) -> tuple:
     return out, jax.jvp(of_floats, (point,), (along,))[1]
 
 
-def _transpose(cotangents: tuple, *leaves: Any, **parameters: Any) -> list:
+def _transpose(cotangents: Sequence, *leaves: Any, **parameters: Any) -> list:
     n_fixed = parameters["n_fixed"]
     directions = [ad.instantiate_zeros(c) for c in cotangents]
     return [None] * n_fixed + list(_product.bind(*leaves[:n_fixed], *directions, **parameters))
 
 
-def _batch(leaves: tuple, axes: tuple, **parameters: Any) -> tuple:
+def _batch(leaves: Sequence, axes: Sequence, **parameters: Any) -> tuple:
     out = jax.vmap(lambda *one: _evaluate(*one, **parameters), in_axes=tuple(axes))(*leaves)
     return out, (0,) * len(out)
 

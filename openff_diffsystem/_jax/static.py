@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+STATIC = {"static": True}
+"""Metadata of a field that jax compares and never traces, in a dataclass that is a pytree."""
 
 
 class StaticArray:
     """A NumPy array that is hashed and compared by content, so that jit can treat it as static."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: ArrayLike) -> None:
         self.array = np.ascontiguousarray(array)
 
     @cached_property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
-def inner(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Inner product of two vectors, a scalar.
+def inner(a: Float[Array, "*shape"], b: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """Inner product of two arrays of one shape, a scalar.
 
     XLA adds up the elements of a vector as a tree, but a dot product one by one: over 15,000 equal charges in single
     precision that is wrong in the fourth digit.
@@ -15,7 +16,7 @@ def inner(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(a * b)
 
 
-def total(grid: jax.Array) -> jax.Array:
+def total(grid: Float[Array, "..."]) -> Float[Array, ""]:
     """Sum of all elements of an array of several axes, a scalar.
 
     XLA would add up those of all axes one by one; axes that are kept apart give as many partial sums.

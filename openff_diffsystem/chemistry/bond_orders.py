@@ -7,10 +7,10 @@ orders"), so the interpolated value is a weighted sum of parameters.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from openff.toolkit import Molecule
+from openff.toolkit.typing.engines.smirnoff import ParameterHandler
 
 from openff_diffsystem.exceptions import UnassignedParameterError, UnsupportedInputError
 
@@ -28,7 +28,7 @@ def interpolation_weights(keys: Iterable[int], bond_order: float) -> dict[int, f
     return {low: 1.0 - fraction, high: fraction}
 
 
-def uses_interpolation(handler: Any) -> bool:
+def uses_interpolation(handler: ParameterHandler) -> bool:
     """Whether any parameter of a Bonds or ProperTorsions handler depends on a bond order."""
     return any(
         getattr(parameter, name, None)

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from openff.toolkit.typing.engines.smirnoff import ParameterType
 from rdkit import Chem
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
@@ -34,7 +35,7 @@ class Query(NamedTuple):
         The pattern without its tags: patterns that share it have the same query atoms, in the same order.
     """
 
-    query: Any
+    query: Chem.Mol
     tags: tuple[int, ...]
     tagged: tuple[int, ...]
     untagged: str
@@ -57,7 +58,7 @@ def parsed(smirks: str) -> Query:
     return Query(query, tags, tuple(tagged[tag] for tag in tags), re.sub(r":\d+\]", "]", smirks))
 
 
-def _all_atoms(rdmol: Any, query: Query) -> tuple[AtomIndices, ...]:
+def _all_atoms(rdmol: Chem.Mol, query: Query) -> tuple[AtomIndices, ...]:
     return rdmol.GetSubstructMatches(query.query, uniquify=False, maxMatches=_NO_LIMIT, useChirality=True)
 
 
@@ -67,7 +68,7 @@ def _tagged_atoms(found: tuple[AtomIndices, ...], tagged: tuple[int, ...]) -> li
     return list(map(itemgetter(*tagged), found))
 
 
-def _matches_of_all(rdmol: Any, parameters: Iterable[Any]) -> Iterator[tuple[list[AtomIndices], int]]:
+def _matches_of_all(rdmol: Chem.Mol, parameters: Iterable[ParameterType]) -> Iterator[tuple[list[AtomIndices], int]]:
     """The matches of each parameter, in order, with its position in its section.
 
     Ports of Amber name each residue once per term, with other atoms tagged: such patterns are searched for once.
@@ -86,8 +87,8 @@ def _matches_of_all(rdmol: Any, parameters: Iterable[Any]) -> Iterator[tuple[lis
 
 
 def last_match_wins(
-    rdmol: Any,
-    parameters: Iterable[Any],
+    rdmol: Chem.Mol,
+    parameters: Iterable[ParameterType],
     canonical: Callable[[AtomIndices], AtomIndices],
 ) -> dict[AtomIndices, int]:
     """The parameter that each group of atoms gets: the last one whose SMIRKS matches it (SMIRNOFF's hierarchy).
@@ -111,7 +112,7 @@ def last_match_wins(
     return assigned
 
 
-def tagged_matches(rdmol: Any, parameters: Iterable[Any]) -> Iterator[tuple[AtomIndices, int]]:
+def tagged_matches(rdmol: Chem.Mol, parameters: Iterable[ParameterType]) -> Iterator[tuple[AtomIndices, int]]:
     """Every match of every parameter, in order, with the position of the parameter in its section."""
     for found, row in _matches_of_all(rdmol, parameters):
         for match in found:

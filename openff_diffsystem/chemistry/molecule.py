@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
+from jaxtyping import Int
 from openff.toolkit import Molecule, Topology
 from openff.toolkit.utils.rdkit_wrapper import RDKitToolkitWrapper
 from rdkit import Chem
@@ -20,7 +20,7 @@ _RDMOLS: LRUCache = LRUCache(maxsize=1024)
 """RDKit molecules by connection table: making one takes as long as matching all bonds."""
 
 
-def bonded_pairs(molecule: Any, first: int = 0) -> list[tuple[int, int]]:
+def bonded_pairs(molecule: Molecule, first: int = 0) -> list[tuple[int, int]]:
     """Bonded pairs of a molecule, the smaller index first, counting atoms from ``first``."""
     pairs = ((bond.atom1_index + first, bond.atom2_index + first) for bond in molecule.bonds)
     return [(a, b) if a < b else (b, a) for a, b in pairs]
@@ -69,13 +69,13 @@ class BondGraph:
         )
 
     @cached_property
-    def excluded_pairs(self) -> np.ndarray:
+    def excluded_pairs(self) -> Int[np.ndarray, "pairs 2"]:
         """Pairs one or two bonds apart, ``(n, 2)``, int32, ascending within and between rows."""
         pairs = {*self.bonds, *((a, c) for a, _, c in self.angles)}
         return np.array(sorted(pairs), dtype=np.int32).reshape(-1, 2)
 
     @cached_property
-    def pairs_14(self) -> np.ndarray:
+    def pairs_14(self) -> Int[np.ndarray, "pairs 2"]:
         """Pairs three bonds apart and not fewer, ``(n, 2)``, int32, ascending within and between rows."""
         nearer = {*self.bonds, *((a, c) for a, _, c in self.angles)}
         pairs = {(a, d) for a, _, _, d in self.propers} - nearer
@@ -91,7 +91,7 @@ class PreparedMolecule(BondGraph):
         The openff-toolkit ``Molecule``.
     """
 
-    def __init__(self, molecule: Any) -> None:
+    def __init__(self, molecule: object) -> None:
         if not isinstance(molecule, Molecule):
             raise UnsupportedInputError(
                 f"{type(molecule).__name__} has no chemistry to match SMIRKS against; a Molecule is needed"
@@ -100,7 +100,7 @@ class PreparedMolecule(BondGraph):
         super().__init__(molecule.n_atoms, bonded_pairs(molecule))
 
     @cached_property
-    def rdmol(self) -> Any:
+    def rdmol(self) -> Chem.Mol:
         """The RDKit molecule in the aromaticity model of SMIRNOFF, ready for substructure search."""
         key = self.key
         if key not in _RDMOLS:
@@ -124,7 +124,7 @@ class PreparedMolecule(BondGraph):
         return self.molecule.ordered_connection_table_hash()
 
 
-def as_molecule(entity: Any) -> Molecule:
+def as_molecule(entity: object) -> Molecule:
     """The ``Molecule`` of a molecule, a one-molecule topology, or an RDKit molecule with explicit hydrogens.
 
     Raises

@@ -6,23 +6,26 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from openff.toolkit import ForceField, Molecule, Quantity, Topology
+
+if TYPE_CHECKING:
+    from openff.interchange import Interchange
 
 
 @dataclass(frozen=True)
 class SmirnoffOrigin:
     """The arguments of ``DiffSystem.from_smirnoff``, as they are and not copied."""
 
-    force_field: Any
-    topology: Any
-    partial_bond_orders_from_molecules: Sequence[Any] | None = None
+    force_field: ForceField
+    topology: Topology | Molecule | Sequence[Molecule]
+    partial_bond_orders_from_molecules: Sequence[Molecule] | None = None
 
-    def interchange(self) -> Any:
+    def interchange(self) -> Interchange:
         """A new ``Interchange`` with all terms of the system. Its charges are zero: no charge model is run again."""
         from openff.interchange.warnings import PresetChargesAndVirtualSitesWarning
-        from openff.toolkit import Molecule, Quantity, Topology
 
         topology = self.topology
         if not isinstance(topology, Topology):
@@ -52,9 +55,9 @@ class SmirnoffOrigin:
 class InterchangeOrigin:
     """The ``Interchange`` that ``DiffSystem.from_interchange`` was given."""
 
-    original: Any
+    original: Interchange
 
-    def interchange(self) -> Any:
+    def interchange(self) -> Interchange:
         """A copy of it."""
         return copy.deepcopy(self.original)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int
+from openff.toolkit.typing.engines.smirnoff import ParameterHandler
 
 from openff_diffsystem.chemistry.matching import AtomIndices, forward_or_reversed, tagged_matches
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
@@ -19,7 +20,7 @@ from openff_diffsystem.parameters.layout import ParameterLayout
 
 def form_terms(
     molecule: PreparedMolecule,
-    handlers: Mapping[str, Any],
+    handlers: Mapping[str, ParameterHandler],
     layout: ParameterLayout,
     form: Form,
     sites: Terms | None = None,
@@ -43,7 +44,7 @@ def form_terms(
         if sites is not None and form.sites is not None:
             rows.append(_gather(handlers[form.sites], layout, form, sites.static["parameter"]))
         n_particles = sum(len(part.source) for part in rows)
-        return Terms(form.columns, index_array(list(range(n_particles)), 1), AffineRows.stack(rows))
+        return Terms(tuple(form.columns), index_array(list(range(n_particles)), 1), AffineRows.stack(rows))
     assigned = _as_tagged(molecule, handler)
     for atoms, row in assigned.items():
         if len(atoms) != form.n_atoms:
@@ -53,11 +54,11 @@ def form_terms(
             )
     parameter_rows = np.array(list(assigned.values()), dtype=np.int64)
     return Terms(
-        form.columns, index_array(list(assigned), form.n_atoms), _gather(handler, layout, form, parameter_rows)
+        tuple(form.columns), index_array(list(assigned), form.n_atoms), _gather(handler, layout, form, parameter_rows)
     )
 
 
-def _as_tagged(molecule: PreparedMolecule, handler: Any) -> dict[AtomIndices, int]:
+def _as_tagged(molecule: PreparedMolecule, handler: ParameterHandler) -> dict[AtomIndices, int]:
     """The parameter of each group of atoms, in the order of its tags, which its columns may refer to.
 
     A pattern that matches from both ends gives the order that begins with the smaller index.
@@ -70,7 +71,9 @@ def _as_tagged(molecule: PreparedMolecule, handler: Any) -> dict[AtomIndices, in
     return dict(found.values())
 
 
-def _gather(handler: Any, layout: ParameterLayout, form: Form, parameter_rows: np.ndarray) -> AffineRows:
+def _gather(
+    handler: ParameterHandler, layout: ParameterLayout, form: Form, parameter_rows: Int[np.ndarray, " terms"]
+) -> AffineRows:
     sources = [layout.positions(handler.TAGNAME, name)[parameter_rows] for name in form.columns]
     for name, source in zip(form.columns, sources, strict=True):
         missing = parameter_rows[source == NO_SOURCE]

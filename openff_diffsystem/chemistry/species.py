@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
+from jaxtyping import Float, Int
 from openff.toolkit import Molecule, Topology
 
-from openff_diffsystem.chemistry.molecule import PreparedMolecule
+from openff_diffsystem.chemistry.molecule import BondGraph, PreparedMolecule
 from openff_diffsystem.exceptions import UnsupportedInputError
+
+Graph = TypeVar("Graph", bound=BondGraph)
+"""A molecule of the toolkit, or the bonds alone where a system is read from elsewhere."""
 
 
 @dataclass
-class Species:
+class Species(Generic[Graph]):
     """A unique molecule and where its copies are. Copies have the same atoms and bonds in the same order.
 
     Attributes
@@ -27,12 +31,12 @@ class Species:
         ``(n_copies,)``: topology index of the first atom of each copy.
     """
 
-    prepared: Any
-    molecules: np.ndarray
-    starts: np.ndarray
+    prepared: Graph
+    molecules: Int[np.ndarray, " copies"]
+    starts: Int[np.ndarray, " copies"]
 
 
-def unique_species(topology: Any) -> list[Species]:
+def unique_species(topology: object) -> list[Species[PreparedMolecule]]:
     """The unique molecules of a ``Topology`` or list of ``Molecule``, in order of first appearance.
 
     One pass over the molecules. Isomorphic molecules whose atoms are in another order count as another species.
@@ -60,7 +64,7 @@ def unique_species(topology: Any) -> list[Species]:
     ]
 
 
-def masses_of_species(species: list[Species], n_atoms: int) -> np.ndarray:
+def masses_of_species(species: list[Species[PreparedMolecule]], n_atoms: int) -> Float[np.ndarray, " atoms"]:
     """Masses of all atoms of the topology, ``(n_atoms,)``, dalton."""
     masses = np.empty(n_atoms)
     for one in species:
@@ -69,7 +73,9 @@ def masses_of_species(species: list[Species], n_atoms: int) -> np.ndarray:
     return masses
 
 
-def isomorphic_predecessors(species: list[Species]) -> list[tuple[int, np.ndarray] | None]:
+def isomorphic_predecessors(
+    species: list[Species[PreparedMolecule]],
+) -> list[tuple[int, Int[np.ndarray, " atoms"]] | None]:
     """For each species the earlier one that is the same molecule in another atom order, with the atom map.
 
     Charges are computed once per molecule, whatever the order of its atoms, so that they agree between
@@ -90,7 +96,7 @@ def isomorphic_predecessors(species: list[Species]) -> list[tuple[int, np.ndarra
     return result
 
 
-def _molecules(topology: Any) -> Iterable[Any]:
+def _molecules(topology: object) -> Iterable[Molecule]:
     if isinstance(topology, Topology):
         return topology.molecules
     if isinstance(topology, Molecule):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from openff.toolkit.typing.engines.smirnoff import ParameterHandler, ParameterType
 
 from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.terms import Terms
@@ -15,7 +14,7 @@ from openff_diffsystem.parameters.offxml import numeric_attributes
 from openff_diffsystem.sections import NO_ATOM, SECTIONS, SITE_TYPES
 
 
-def virtual_sites(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> Terms:
+def virtual_sites(molecule: PreparedMolecule, handler: ParameterHandler, layout: ParameterLayout) -> Terms:
     """Virtual sites, columns ``distance`` (nm), ``outOfPlaneAngle`` and ``inPlaneAngle`` (rad).
 
     ``indices`` are the orientation atoms, ``(n_sites, 4)``, the parent first, filled up with ``NO_ATOM``.
@@ -78,16 +77,16 @@ def add_charges(charges: AffineRows, sites: Terms, layout: ParameterLayout, sect
     return result
 
 
-def _check_unambiguous(handler: Any, parameter: Any) -> None:
+def _check_unambiguous(handler: ParameterHandler, parameter: ParameterType) -> None:
     """Refuse sites that openff-interchange would give the values of another parameter.
 
     It looks parameters up by SMIRKS, name and match and takes the first, while the last one is what matched.
     """
 
-    def identity(p: Any) -> tuple:
+    def identity(p: ParameterType) -> tuple:
         return p.smirks, p.name, p.match
 
-    def values(p: Any) -> list:
+    def values(p: ParameterType) -> list:
         return [p.type, *((attribute, str(value)) for attribute, value in numeric_attributes(p))]
 
     for other in handler.parameters:

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from openff_diffsystem.exceptions import (
-    FormShapeError,
-)
+from jaxtyping import Array, Float
 
-Settings = Mapping[str, Any]
+from openff_diffsystem._jax.types import AnyArray, Column, Vector
+from openff_diffsystem.exceptions import FormShapeError
+
+Settings = Mapping[str, Float[AnyArray, ""]]
 """The numbers of the section itself by attribute name, scalars in MD units."""
 
 
+@runtime_checkable
 class ValenceEnergy(Protocol):
     """Energies of terms between a few atoms of one molecule."""
 
-    def __call__(self, corners: Sequence[Any], parameters: Any, settings: Settings) -> Any:
+    def __call__(
+        self, corners: Sequence[Vector], parameters: Float[Array, "terms columns"], settings: Settings
+    ) -> Float[Array, "terms 1"]:
         """Energy of each term, ``(n_terms, 1)``, kJ/mol, from pure jax operations.
 
         Parameters
@@ -37,10 +41,11 @@ class ValenceEnergy(Protocol):
         """
 
 
+@runtime_checkable
 class PairEnergy(Protocol):
     """Energies of pairs of particles, in place of Lennard-Jones."""
 
-    def __call__(self, r2: Any, a: Sequence[Any], b: Sequence[Any], settings: Settings) -> Any:
+    def __call__(self, r2: Column, a: Sequence[Column], b: Sequence[Column], settings: Settings) -> Column:
         """Energy of each pair, ``(n_pairs, 1)``, kJ/mol, from pure jax operations; combining rules are its own.
 
         Parameters
@@ -74,7 +79,7 @@ class ValenceForm:
     """
 
     section: str
-    columns: tuple[str, ...]
+    columns: Sequence[str]
     n_atoms: int
     energy: ValenceEnergy
 
@@ -100,7 +105,7 @@ class PairForm:
     """
 
     section: str
-    columns: tuple[str, ...]
+    columns: Sequence[str]
     energy: PairEnergy
     sites: str | None = None
 
@@ -108,7 +113,7 @@ class PairForm:
 Form = ValenceForm | PairForm
 
 
-def checked_energies(form: Form, energies: Any, shape: tuple[int, ...]) -> Any:
+def checked_energies(form: Form, energies: Any, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """What a form's energy function returned, if it has the shape that it must have.
 
     Raises

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.forms.registry import pair_forms
 from openff_diffsystem.sections import SECTIONS, Words
+
+if TYPE_CHECKING:
+    from openff.toolkit.typing.engines.smirnoff import ParameterHandler
 
 Methods = dict[str, dict[str, str]]
 """By section and attribute, in SMIRNOFF's words."""
@@ -37,7 +40,7 @@ PAIR_FORM_WORDS = {"periodic_method": Words(periodic=("cutoff",)), "nonperiodic_
 """The words of a section in place of ``vdW``, where it has them."""
 
 
-def methods_of_handlers(handlers: Mapping[str, Any]) -> Methods:
+def methods_of_handlers(handlers: Mapping[str, ParameterHandler]) -> Methods:
     """The choices of parameter handlers, by tag; those of a registered pair form are the ones it has."""
     methods = {
         section.tag: {name: word_of(getattr(handlers[section.tag], name)) for name in section.words}
@@ -61,7 +64,7 @@ def require(methods: Methods, covered: Covered) -> None:
             )
 
 
-def word_of(value: Any) -> str:
+def word_of(value: object) -> str:
     """OFFXML's reaction field is an algebraic expression; openff-interchange calls it by name."""
     text = str(value)
     return "reaction-field" if "k_rf" in text else text

@@ -16,7 +16,7 @@ from openff_diffsystem.sections import SECTIONS, section_of
 _REGISTERED: dict[str, Form] = {}
 
 
-def register_form(form: Form) -> None:
+def register_form(form: object) -> None:
     """Make a section known. Do it at the top level of the module that defines its ``ParameterHandler``.
 
     The registry is that of a process: spawned workers, and programs that load systems, have to import that module too.

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
+
+from openff_diffsystem._jax.types import AnyArray, Kind
 
 NO_SOURCE = -1
 """In a table of sources: this value does not come from a force-field parameter."""
@@ -33,9 +35,9 @@ class AffineRows:
         ``(row, column, source, weight)`` for values with more than one source.
     """
 
-    source: np.ndarray
-    weight: np.ndarray
-    offset: np.ndarray
+    source: Int[np.ndarray, "rows columns"]
+    weight: Float[np.ndarray, "rows columns"]
+    offset: Float[np.ndarray, "rows columns"]
     further: list[tuple[int, int, int, float]] = field(default_factory=list)
 
     @classmethod
@@ -48,17 +50,17 @@ class AffineRows:
         )
 
     @classmethod
-    def gather(cls, *columns: np.ndarray) -> AffineRows:
+    def gather(cls, *columns: Int[np.ndarray, " rows"]) -> AffineRows:
         """Rows whose columns each have one source with weight one; ``columns`` hold ``(n_rows,)`` positions."""
-        source = np.stack([np.asarray(c, dtype=np.int64) for c in columns], axis=1)
+        source = np.stack(columns, axis=1).astype(np.int64)
         return cls(source, np.ones(source.shape), np.zeros(source.shape))
 
-    def add(self, row: Any, column: int, source: int, weight: float) -> None:
+    def add(self, row: int | np.integer, column: int, source: int, weight: float) -> None:
         """Add ``weight * theta[source]`` to one value."""
         if self.source[row, column] == NO_SOURCE:
             self.source[row, column], self.weight[row, column] = source, weight
         else:
-            self.further.append((row, column, source, weight))
+            self.further.append((int(row), column, source, weight))
 
     @classmethod
     def stack(cls, parts: list[AffineRows]) -> AffineRows:
@@ -94,7 +96,7 @@ class AffineRows:
 class Assignment:
     """``weight * theta[source] + offset``, plus ``further_weight * theta[further_source]`` at each ``further_row``.
 
-    A pytree of six arrays.
+    A pytree of six arrays; those of a batch are stacked along a first axis.
 
     Attributes
     ----------
@@ -104,12 +106,12 @@ class Assignment:
         ``(n_further,)``, the entries of values that have more than one source.
     """
 
-    source: np.ndarray
-    weight: np.ndarray
-    offset: np.ndarray
-    further_row: np.ndarray
-    further_source: np.ndarray
-    further_weight: np.ndarray
+    source: Int[AnyArray, "*systems values"]
+    weight: Float[AnyArray, "*systems values"]
+    offset: Float[AnyArray, "*systems values"]
+    further_row: Int[AnyArray, "*systems further"]
+    further_source: Int[AnyArray, "*systems further"]
+    further_weight: Float[AnyArray, "*systems further"]
 
     @classmethod
     def concatenate(cls, parts: list[Assignment]) -> Assignment:
@@ -136,7 +138,7 @@ class Assignment:
             further_weight=np.pad(self.further_weight, missing),
         )
 
-    def __call__(self, theta: Any) -> Any:
+    def __call__(self, theta: Float[Kind, " parameters"]) -> Float[Kind, " values"]:
         """Apply the map to ``theta``, ``(n_parameters,)``, a NumPy or JAX array; the result is of the same kind.
 
         The dtype of ``theta`` is kept.
@@ -144,7 +146,7 @@ class Assignment:
         values = self.linear(theta)
         return values if self._no_offset else values + _like(self.offset, theta)
 
-    def linear(self, theta: Any) -> Any:
+    def linear(self, theta: Float[Kind, " parameters"]) -> Float[Kind, " values"]:
         """The map without its constant part, ``(n_parameters,)`` to ``(n_values,)``."""
         if not theta.shape[0]:
             return _like(np.zeros(len(self.offset)), theta)
@@ -155,7 +157,7 @@ class Assignment:
             values = _add_at(values, self.further_row, _like(self.further_weight, theta) * theta[self.further_source])
         return values
 
-    def adjoint(self, cotangent: Any, n_parameters: int) -> Any:
+    def adjoint(self, cotangent: Float[Kind, " values"], n_parameters: int) -> Float[Kind, " parameters"]:
         """The transpose of :meth:`linear`, ``(n_values,)`` to ``(n_parameters,)``."""
         gradient = _like(np.zeros(n_parameters), cotangent)
         if not n_parameters:
@@ -176,7 +178,9 @@ class Assignment:
     def _no_offset(self) -> bool:
         return isinstance(self.offset, np.ndarray) and not self.offset.any()
 
-    def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def entries(
+        self,
+    ) -> tuple[Int[np.ndarray, " nonzero"], Int[np.ndarray, " nonzero"], Float[np.ndarray, " nonzero"]]:
         """Row, column and weight of every non-zero of the matrix, ``(n_nonzero,)`` each."""
         rows = np.flatnonzero(self.weight)
         return (
@@ -186,14 +190,14 @@ class Assignment:
         )
 
 
-def _like(constant: Any, array: Any) -> Any:
+def _like(constant: Float[AnyArray, " n"], array: Float[Kind, "..."]) -> Float[Kind, " n"]:
     """A constant as the kind of array and in the dtype of another."""
     if isinstance(array, np.ndarray):
         return np.asarray(constant, dtype=array.dtype)
     return jnp.asarray(constant, dtype=array.dtype)
 
 
-def _add_at(array: Any, positions: Any, values: Any) -> Any:
+def _add_at(array: Float[Kind, " n"], positions: Int[AnyArray, " m"], values: Float[Kind, " m"]) -> Float[Kind, " n"]:
     if isinstance(array, np.ndarray):
         sums = np.bincount(positions, weights=values, minlength=len(array))
         return array + sums.astype(array.dtype)

@@ -245,7 +245,7 @@ class SectionAssignment:
     @property
     def offset(self) -> np.ndarray:
         """The constant part, ``(n_rows,)``, MD units."""
-        return self.assignment.offset[self._values]
+        return np.asarray(self.assignment.offset[self._values])
 
     def to_matrix(self) -> csr_array:
         """The parameter matrix, ``(n_rows, n_values)``, sparse: system parameters are ``matrix @ theta + offset``."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from openff_diffsystem._jax.types import AnyArray, Vector
 from openff_diffsystem.forms.form import Settings
-from openff_diffsystem.potentials.geometry import Vector, angle, columns, difference, dihedral, norm
+from openff_diffsystem.potentials.geometry import angle, columns, difference, dihedral, norm
 
 
-def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array, settings: Settings) -> jax.Array:
+def harmonic_bonds(
+    corners: Sequence[Vector], parameters: Float[Array, "terms 2"], settings: Settings
+) -> Float[Array, "terms 1"]:
     """k/2 (r - length)^2 per bond (SMIRNOFF specification, "Bonds").
 
     Parameters
@@ -25,7 +28,7 @@ def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array, settings: S
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_bonds, 1)``, kJ/mol.
     """
     k, length = columns(parameters)
@@ -33,7 +36,9 @@ def harmonic_bonds(corners: Sequence[Vector], parameters: jax.Array, settings: S
     return 0.5 * k * (norm(difference(b, a)) - length) ** 2
 
 
-def harmonic_angles(corners: Sequence[Vector], parameters: jax.Array, settings: Settings) -> jax.Array:
+def harmonic_angles(
+    corners: Sequence[Vector], parameters: Float[Array, "terms 2"], settings: Settings
+) -> Float[Array, "terms 1"]:
     """k/2 (theta - angle)^2 per angle (SMIRNOFF specification, "Angles").
 
     Parameters
@@ -47,14 +52,16 @@ def harmonic_angles(corners: Sequence[Vector], parameters: jax.Array, settings: 
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_angles, 1)``, kJ/mol.
     """
     k, equilibrium = columns(parameters)
     return 0.5 * k * (angle(*corners) - equilibrium) ** 2
 
 
-def periodic_torsions(corners: Sequence[Vector], parameters: jax.Array, periodicity: jax.Array) -> jax.Array:
+def periodic_torsions(
+    corners: Sequence[Vector], parameters: Float[Array, "terms 3"], periodicity: Int[AnyArray, " terms"]
+) -> Float[Array, "terms 1"]:
     """k/idivf (1 + cos(periodicity phi - phase)) per term (SMIRNOFF specification, "ProperTorsions").
 
     Parameters
@@ -68,7 +75,7 @@ def periodic_torsions(corners: Sequence[Vector], parameters: jax.Array, periodic
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_terms, 1)``, kJ/mol.
     """
     k, phase, idivf = columns(parameters)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from math import isqrt, pi
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from openff_diffsystem.potentials.geometry import Vector, dihedral
+from openff_diffsystem._jax.types import Column, Vector
+from openff_diffsystem.forms.form import Settings
+from openff_diffsystem.potentials.geometry import dihedral
 
 
-def correction_maps(corners: Sequence[Vector], parameters: jax.Array, settings: Any) -> jax.Array:
+def correction_maps(
+    corners: Sequence[Vector], parameters: Float[Array, "terms values"], settings: Settings
+) -> Float[Array, "terms 1"]:
     """The periodic bicubic spline through a map, at both dihedral angles of each term (OpenMM, "CMAPTorsionForce").
 
     A spline is linear in the values it goes through, so the energy is ``b(phi) E b(psi)`` with the values E and
@@ -32,7 +35,7 @@ def correction_maps(corners: Sequence[Vector], parameters: jax.Array, settings: 
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_terms, 1)``, kJ/mol.
     """
     size = isqrt(parameters.shape[1])
@@ -41,7 +44,7 @@ def correction_maps(corners: Sequence[Vector], parameters: jax.Array, settings: 
     return jnp.sum(second * jnp.sum(maps * first[:, None, :], axis=2), axis=1, keepdims=True)
 
 
-def spline_weights(angle: jax.Array, size: int) -> jax.Array:
+def spline_weights(angle: Column, size: int) -> Float[Array, "terms {size}"]:
     """What each of ``size`` values, evenly spaced around a circle, counts in the cubic spline through them.
 
     Parameters
@@ -51,7 +54,7 @@ def spline_weights(angle: jax.Array, size: int) -> jax.Array:
 
     Returns
     -------
-    jax.Array
+    array
         ``(n, size)``. Twice continuously differentiable in the angle.
     """
     place = angle * (size / (2.0 * pi))
@@ -72,7 +75,7 @@ def spline_weights(angle: jax.Array, size: int) -> jax.Array:
 
 
 @lru_cache
-def knot_slopes(size: int) -> np.ndarray:
+def knot_slopes(size: int) -> Float[np.ndarray, "{size} {size}"]:
     """The matrix that takes values of a periodic cubic spline at its knots to its slopes there, for unit spacing.
 
     From second derivatives that are continuous: ``d[i-1] + 4 d[i] + d[i+1] = 3 (f[i+1] - f[i-1])``.

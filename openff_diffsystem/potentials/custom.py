@@ -5,34 +5,36 @@ A system read from OpenMM holds them, and they are saved with it, so that no pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from openff_diffsystem._jax.types import Vector
+from openff_diffsystem.forms.form import Settings
 from openff_diffsystem.potentials.cmap import correction_maps
 from openff_diffsystem.potentials.expressions import Expression, expression
-from openff_diffsystem.potentials.geometry import Vector, angle, columns, difference, dihedral, norm
+from openff_diffsystem.potentials.geometry import angle, columns, difference, dihedral, norm
 
 CMAP = "CMAPTorsionForce"
 
 COMPOUND = "CustomCompoundBondForce"
 
 
-def _distance(a: Vector, b: Vector) -> jax.Array:
+def _distance(a: Vector, b: Vector) -> Float[Array, "*terms"]:
     return norm(difference(b, a))
 
 
-VARIABLES: dict[str, tuple[str, int, Callable[..., jax.Array]]] = {
+VARIABLES: dict[str, tuple[str, int, Callable[..., Array]]] = {
     "CustomBondForce": ("r", 2, _distance),
     "CustomAngleForce": ("theta", 3, angle),
     "CustomTorsionForce": ("theta", 4, dihedral),
 }
 """By custom force what its expressions are functions of: name, number of particles, and the geometry."""
 
-_OF_PARTICLES: dict[str, tuple[int, Callable[..., jax.Array]]] = {
+_OF_PARTICLES: dict[str, tuple[int, Callable[..., Array]]] = {
     "distance": (2, _distance),
     "angle": (3, angle),
     "dihedral": (4, dihedral),
@@ -66,7 +68,9 @@ class CustomEnergy:
         functions = {name: n for name, (n, _) in _OF_PARTICLES.items()} if self.force == COMPOUND else {}
         return expression(self.text, tuple(functions.items()))
 
-    def __call__(self, corners: Sequence[Vector], parameters: Any, settings: Mapping[str, Any]) -> Any:
+    def __call__(
+        self, corners: Sequence[Vector], parameters: Float[Array, "terms columns"], settings: Settings
+    ) -> Float[Array, "terms 1"]:
         """As :class:`openff_diffsystem.forms.ValenceEnergy`; settings are the force's global parameters."""
         given = dict(settings) | dict(zip(self.columns, columns(parameters), strict=True)) if self.columns else settings
         values = {
@@ -74,7 +78,7 @@ class CustomEnergy:
         }
         return jnp.broadcast_to(self.expression(**values), corners[0][0].shape)
 
-    def _geometry(self, name: str, corners: Sequence[Vector]) -> jax.Array:
+    def _geometry(self, name: str, corners: Sequence[Vector]) -> Float[Array, "terms 1"]:
         if self.force != COMPOUND:
             return VARIABLES[self.force][2](*corners)
         if "(" not in name:
@@ -108,7 +112,9 @@ class CorrectionMaps:
     name: str = field(default=CMAP, compare=False)
     force: ClassVar[str] = CMAP
 
-    def __call__(self, corners: Sequence[Vector], parameters: Any, settings: Mapping[str, Any]) -> Any:
+    def __call__(
+        self, corners: Sequence[Vector], parameters: Float[Array, "terms columns"], settings: Settings
+    ) -> Float[Array, "terms 1"]:
         """As :class:`openff_diffsystem.forms.ValenceEnergy`."""
         return correction_maps(corners, parameters, settings)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.units import COULOMB
@@ -37,21 +37,21 @@ class Solvent(NamedTuple):
         nm.
     """
 
-    solvent_dielectric: jax.Array
-    solute_dielectric: jax.Array
-    surface_area_penalty: jax.Array
-    solvent_radius: jax.Array
+    solvent_dielectric: Float[Array, ""]
+    solute_dielectric: Float[Array, ""]
+    surface_area_penalty: Float[Array, ""]
+    solvent_radius: Float[Array, ""]
 
 
 def generalized_born(
-    positions: jax.Array,
-    charges: jax.Array,
-    radii: jax.Array,
-    scales: jax.Array,
+    positions: Float[Array, "atoms 3"],
+    charges: Float[Array, " atoms"],
+    radii: Float[Array, " atoms"],
+    scales: Float[Array, " atoms"],
     solvent: Solvent,
     model: str,
     surface_area: bool,
-) -> jax.Array:
+) -> Float[Array, " atoms"]:
     """Solvation energy per atom, ``(n_atoms,)``, kJ/mol; pairs count half with each atom.
 
     Parameters
@@ -84,7 +84,13 @@ def generalized_born(
     return energy
 
 
-def _born_radii(r: jax.Array, radii: jax.Array, scales: jax.Array, others: jax.Array, model: str) -> jax.Array:
+def _born_radii(
+    r: Float[Array, "atoms atoms"],
+    radii: Float[Array, " atoms"],
+    scales: Float[Array, " atoms"],
+    others: Bool[Array, "atoms atoms"],
+    model: str,
+) -> Float[Array, " atoms"]:
     """Effective radii, ``(n_atoms,)``, nm, from pairwise descreening."""
     intrinsic = radii - OFFSET
     mine = intrinsic[:, None]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
+from openff_diffsystem._jax.static import STATIC
+from openff_diffsystem._jax.types import AnyArray, Vector
 from openff_diffsystem.forms.form import Form, PairForm, ValenceEnergy, ValenceForm, checked_energies
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.potentials import bonded
 from openff_diffsystem.potentials.generalized_born import Solvent, generalized_born
-from openff_diffsystem.potentials.geometry import Vector, columns, safe_sqrt, split
+from openff_diffsystem.potentials.geometry import columns, safe_sqrt, split
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.potentials.nbfix import TypePairs, nbfix_energies
 from openff_diffsystem.potentials.pairs import (
@@ -27,6 +29,12 @@ from openff_diffsystem.potentials.pairs import (
 from openff_diffsystem.potentials.ryckaert_bellemans import ryckaert_bellemans
 from openff_diffsystem.potentials.virtual_sites import place_sites
 
+Sections = Mapping[str, Float[Array, "_terms _columns"]]
+"""The parameters of terms by section."""
+
+Energies = dict[str, Float[Array, "_terms 1"]]
+"""The energies of terms by section, kJ/mol."""
+
 BONDED: dict[str, ValenceEnergy] = {
     "Bonds": bonded.harmonic_bonds,
     "Angles": bonded.harmonic_angles,
@@ -35,14 +43,12 @@ BONDED: dict[str, ValenceEnergy] = {
 """Energies of terms between a few atoms, by section; torsions are evaluated together, see :func:`_torsion_energies`."""
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["indices", "periodicity", "kept", "site_atoms", "site_types", "pairs", "pair_kinds", "nbfix"],
-    meta_fields=["n_atoms", "forms", "born_model", "surface_area", "weighted_sites"],
-)
+@jax.tree_util.register_dataclass
 @dataclass
 class Interactions:
     """Who interacts with whom: integer arrays, arguments of compiled code, so that shapes alone decide compilation.
+
+    Systems of a batch are stacked along a first axis.
 
     Attributes
     ----------
@@ -68,22 +74,24 @@ class Interactions:
         Whether some virtual sites are weighted sums of their atoms. Static.
     """
 
-    indices: dict[str, Any]
-    periodicity: dict[str, Any]
-    kept: dict[str, Any]
-    site_atoms: Any
-    site_types: Any
-    pairs: Any
-    pair_kinds: Any
-    n_atoms: int
-    forms: tuple[Form, ...] = ()
-    born_model: str | None = None
-    surface_area: bool = False
-    weighted_sites: bool = False
+    indices: Mapping[str, Int[AnyArray, "... _terms _atoms"]]
+    periodicity: Mapping[str, Int[AnyArray, "... _terms"]]
+    kept: Mapping[str, Bool[AnyArray, "... _terms"]]
+    site_atoms: Int[AnyArray, "*systems sites 4"]
+    site_types: Int[AnyArray, "*systems sites"]
+    pairs: Int[AnyArray, "*systems pairs 2"]
+    pair_kinds: Int[AnyArray, "*systems pairs"]
+    n_atoms: int = field(metadata=STATIC)
+    forms: tuple[Form, ...] = field(default=(), metadata=STATIC)
+    born_model: str | None = field(default=None, metadata=STATIC)
+    surface_area: bool = field(default=False, metadata=STATIC)
+    weighted_sites: bool = field(default=False, metadata=STATIC)
     nbfix: TypePairs | None = None
 
 
-def complete_positions(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
+def complete_positions(
+    interactions: Interactions, positions: Float[Array, "_points 3"], parameters: SystemParameters
+) -> Float[Array, "particles 3"]:
     """Positions of all particles, ``(n_particles, 3)``, nm, from those of the atoms; given sites are placed anew."""
     atoms = positions[: interactions.n_atoms]
     if not len(interactions.site_types):
@@ -94,8 +102,8 @@ def complete_positions(interactions: Interactions, positions: jax.Array, paramet
 
 
 def term_energies(
-    interactions: Interactions, positions: jax.Array, parameters: SystemParameters
-) -> dict[str, jax.Array]:
+    interactions: Interactions, positions: Float[Array, "_points 3"], parameters: SystemParameters
+) -> Energies:
     """Energy of every term by section, ``(n_terms, 1)`` each, kJ/mol; vdW and Electrostatics by pair, GBSA by atom.
 
     Positions are gathered once for all bonded terms, and once with the particle parameters for all pairs: each
@@ -109,7 +117,7 @@ def term_energies(
     positions = complete_positions(interactions, positions, parameters)
     sections = parameters.by_section()
     corners = _corners(interactions.indices, positions)
-    energies: dict[str, jax.Array] = {}
+    energies: Energies = {}
     for section, function in BONDED.items():
         if section in corners:
             energies[section] = function(corners[section], sections[section], parameters.settings(section))
@@ -135,8 +143,8 @@ def term_energies(
 
 
 def _torsion_energies(
-    periodicity: dict[str, jax.Array], corners: dict[str, list[Vector]], sections: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
+    periodicity: Mapping[str, Int[AnyArray, " _terms"]], corners: dict[str, list[Vector]], sections: Sections
+) -> Energies:
     """Proper and improper torsions in one go: they are the same function, and every loop that XLA starts costs."""
     if not periodicity:
         return {}
@@ -154,7 +162,9 @@ def _torsion_energies(
     return dict(zip(tags, parts, strict=True))
 
 
-def _corners(indices: dict[str, jax.Array], positions: jax.Array) -> dict[str, list[Vector]]:
+def _corners(
+    indices: Mapping[str, Int[AnyArray, "_terms _atoms"]], positions: Float[Array, "particles 3"]
+) -> dict[str, list[Vector]]:
     """The atoms of every term by section: one vector, components ``(n_terms, 1)``, per atom of a term."""
     if not indices:
         return {}
@@ -166,11 +176,11 @@ def _corners(indices: dict[str, jax.Array], positions: jax.Array) -> dict[str, l
 
 def _pair_energies(
     interactions: Interactions,
-    positions: jax.Array,
+    positions: Float[Array, "particles 3"],
     parameters: SystemParameters,
-    sections: dict[str, jax.Array],
+    sections: Sections,
     custom: list[PairForm],
-) -> dict[str, jax.Array]:
+) -> Energies:
     particles = [positions]
     if "vdW" in sections:
         epsilon, sigma = columns(sections["vdW"])
@@ -201,10 +211,10 @@ def _pair_energies(
 
 def _solvation(
     interactions: Interactions,
-    positions: jax.Array,
+    positions: Float[Array, "particles 3"],
     parameters: SystemParameters,
-    sections: dict[str, jax.Array],
-) -> jax.Array:
+    sections: Sections,
+) -> Float[Array, "atoms 1"]:
     radii, scales = sections["GBSA"].T
     solvent = Solvent(*(parameters.setting("GBSA", name) for name in Solvent._fields))
     charges = sections["Electrostatics"][:, 0]
@@ -212,7 +222,9 @@ def _solvation(
     return generalized_born(positions, charges, radii, scales, solvent, model, interactions.surface_area)[:, None]
 
 
-def total_energy(interactions: Interactions, positions: jax.Array, parameters: SystemParameters) -> jax.Array:
+def total_energy(
+    interactions: Interactions, positions: Float[Array, "_points 3"], parameters: SystemParameters
+) -> Float[Array, ""]:
     """The sum of :func:`term_energies`, a scalar, kJ/mol."""
     terms = term_energies(interactions, positions, parameters)
     if not terms:

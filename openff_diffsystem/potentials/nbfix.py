@@ -7,23 +7,19 @@ such types, ions and the oxygens they bind to, so that their pairs are listed on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.potentials.pairs import CLOSEST, lennard_jones
 
 SECTION = "NBFIX"
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["particles", "terms", "types", "particle_types", "counts"],
-    meta_fields=[],
-)
+@jax.tree_util.register_dataclass
 @dataclass
 class TypePairs:
     """Which particles are of types that have parameters of their own with another type.
@@ -42,16 +38,19 @@ class TypePairs:
         ``(n_types,)``, int32: particles of each type.
     """
 
-    particles: Any
-    terms: Any
-    types: Any
-    particle_types: Any
-    counts: Any
+    particles: Int[AnyArray, "pairs 2"]
+    terms: Int[AnyArray, " pairs"]
+    types: Int[AnyArray, "terms 2"]
+    particle_types: Int[AnyArray, " particles"]
+    counts: Int[AnyArray, " types"]
 
 
 def nbfix_energies(
-    pairs: TypePairs, positions: jax.Array, lennard_jones_parameters: jax.Array, own: jax.Array
-) -> jax.Array:
+    pairs: TypePairs,
+    positions: Float[Array, "particles 3"],
+    lennard_jones_parameters: Float[Array, "particles 2"],
+    own: Float[Array, "terms 2"],
+) -> Float[Array, "pairs 1"]:
     """What the energy of each pair of an isolated molecule differs by, ``(n_pairs, 1)``, kJ/mol.
 
     Parameters
@@ -68,7 +67,12 @@ def nbfix_energies(
     return differences(pairs, jnp.maximum(r2, CLOSEST**2), lennard_jones_parameters, own)
 
 
-def differences(pairs: TypePairs, r2: jax.Array, lennard_jones_parameters: jax.Array, own: jax.Array) -> jax.Array:
+def differences(
+    pairs: TypePairs,
+    r2: Float[Array, "pairs 1"],
+    lennard_jones_parameters: Float[Array, "particles 2"],
+    own: Float[Array, "terms 2"],
+) -> Float[Array, "pairs 1"]:
     """The same at squared distances, ``(n_pairs, 1)``, nm2: energies of own less those of combined parameters."""
     first, second = pairs.particles.T
     # where an epsilon is zero the geometric mean has no derivative; it is defined as zero there

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
-from openff_diffsystem.potentials.geometry import Vector, columns, difference, dot
+from openff_diffsystem._jax.types import AnyArray, Column, Vector
+from openff_diffsystem.potentials.geometry import columns, difference, dot
 from openff_diffsystem.units import COULOMB
 
 PADDING, FULL, SCALED_14 = 0, 1, 2
@@ -16,7 +20,7 @@ CLOSEST = 1e-2
 """Closer pairs, nm, have the energy they have here: overlapping particles stay finite, in single precision too."""
 
 
-def squared_distances(a: Vector, b: Vector, kinds: jax.Array) -> jax.Array:
+def squared_distances(a: Vector, b: Vector, kinds: Int[AnyArray, "terms 1"]) -> Float[Array, "terms 1"]:
     """Squared distances of pairs, ``(n_pairs, 1)``, nm2, at least ``CLOSEST`` squared.
 
     Padding has 1, so that nothing diverges there.
@@ -32,12 +36,12 @@ def squared_distances(a: Vector, b: Vector, kinds: jax.Array) -> jax.Array:
     return jnp.where(kinds == PADDING, 1.0, jnp.maximum(dot(displacement, displacement), CLOSEST**2))
 
 
-def scales(kinds: jax.Array, scale14: jax.Array) -> jax.Array:
+def scales(kinds: Int[AnyArray, "*terms"], scale14: Float[AnyArray, ""]) -> Float[Array, "*terms"]:
     """Factor of each pair's energy, in the shape of ``kinds``: 0 for padding, 1, or ``scale14``."""
     return jnp.where(kinds == SCALED_14, scale14, (kinds == FULL).astype(scale14.dtype))
 
 
-def lennard_jones(r2: jax.Array, root_epsilons: list[jax.Array], half_sigmas: list[jax.Array]) -> jax.Array:
+def lennard_jones(r2: Column, root_epsilons: Sequence[Column], half_sigmas: Sequence[Column]) -> Column:
     """4 epsilon ((sigma/r)^12 - (sigma/r)^6) per pair, Lorentz-Berthelot combining rules.
 
     sigma is the arithmetic and epsilon the geometric mean, so the halves of the pair come as square roots of
@@ -54,14 +58,14 @@ def lennard_jones(r2: jax.Array, root_epsilons: list[jax.Array], half_sigmas: li
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_pairs, 1)``, kJ/mol.
     """
     x6 = ((half_sigmas[0] + half_sigmas[1]) ** 2 / r2) ** 3
     return 4.0 * root_epsilons[0] * root_epsilons[1] * (x6 * x6 - x6)
 
 
-def coulomb(r2: jax.Array, charges: list[jax.Array]) -> jax.Array:
+def coulomb(r2: Column, charges: Sequence[Column]) -> Column:
     """q_i q_j / (4 pi eps0 r) per pair.
 
     Parameters
@@ -73,13 +77,13 @@ def coulomb(r2: jax.Array, charges: list[jax.Array]) -> jax.Array:
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_pairs, 1)``, kJ/mol.
     """
     return COULOMB * charges[0] * charges[1] * jax.lax.rsqrt(r2)
 
 
-def pair_terms(corners: list[Vector], parameters: jax.Array) -> jax.Array:
+def pair_terms(corners: Sequence[Vector], parameters: Float[Array, "terms 3"]) -> Column:
     """Coulomb and Lennard-Jones energy of pairs with parameters of their own, not products of those of particles.
 
     Parameters
@@ -91,7 +95,7 @@ def pair_terms(corners: list[Vector], parameters: jax.Array) -> jax.Array:
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_pairs, 1)``, kJ/mol.
     """
     charge_product, sigma, epsilon = columns(parameters)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from openff_diffsystem.potentials.geometry import Vector, columns, dihedral
+from openff_diffsystem._jax.types import Vector
+from openff_diffsystem.forms.form import Settings
+from openff_diffsystem.potentials.geometry import columns, dihedral
 
 
-def ryckaert_bellemans(corners: Sequence[Vector], parameters: jax.Array, settings: Any) -> jax.Array:
+def ryckaert_bellemans(
+    corners: Sequence[Vector], parameters: Float[Array, "terms 6"], settings: Settings
+) -> Float[Array, "terms 1"]:
     """The sum over n of c_n cos(phi - 180 degrees)^n per term (OpenMM User Guide, "RBTorsionForce").
 
     Parameters
@@ -25,7 +28,7 @@ def ryckaert_bellemans(corners: Sequence[Vector], parameters: jax.Array, setting
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_terms, 1)``, kJ/mol.
     """
     cosine = -jnp.cos(dihedral(*corners))

@@ -8,10 +8,11 @@ sum of the orientation atoms, z is normal to x and the y direction. Weighted sum
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.potentials.geometry import safe_sqrt
 from openff_diffsystem.sections import SITE_TYPES, WEIGHTED_SITE_TYPES
 
@@ -41,8 +42,13 @@ _SIGN = np.array([_IN_PLANE_SIGN[name] for name in SITE_TYPES])
 
 
 def place_sites(
-    positions: jax.Array, atoms: jax.Array, types: jax.Array, parameters: jax.Array, *, weighted: bool = False
-) -> jax.Array:
+    positions: Float[Array, "atoms 3"],
+    atoms: Int[AnyArray, "sites 4"],
+    types: Int[AnyArray, " sites"],
+    parameters: Float[Array, "sites 3"],
+    *,
+    weighted: bool = False,
+) -> Float[Array, "sites 3"]:
     """Positions of virtual sites.
 
     Parameters
@@ -61,7 +67,7 @@ def place_sites(
 
     Returns
     -------
-    jax.Array
+    array
         ``(n_sites, 3)``, nm.
     """
     corners = positions[jnp.maximum(atoms, 0)]
@@ -72,7 +78,9 @@ def place_sites(
     return jnp.where(local[:, None], framed, _weighted_sums(corners, types - len(SITE_TYPES), parameters))
 
 
-def _weighted_sums(corners: jax.Array, types: jax.Array, weights: jax.Array) -> jax.Array:
+def _weighted_sums(
+    corners: Float[Array, "sites 4 3"], types: Int[AnyArray, " sites"], weights: Float[Array, "sites 3"]
+) -> Float[Array, "sites 3"]:
     """Sites of ``WEIGHTED_SITE_TYPES`` from their atoms, ``(n_sites, 4, 3)``, and weights, ``(n_sites, 3)``."""
     average = jnp.einsum("si,sid->sd", weights, corners[:, :3])
     a, b = (corners[:, i] - corners[:, 0] for i in (1, 2))
@@ -81,7 +89,9 @@ def _weighted_sums(corners: jax.Array, types: jax.Array, weights: jax.Array) -> 
     return jnp.where((types == WEIGHTED_SITE_TYPES.index("OutOfPlane"))[:, None], out_of_plane, average)
 
 
-def _in_frames(corners: jax.Array, types: jax.Array, parameters: jax.Array) -> jax.Array:
+def _in_frames(
+    corners: Float[Array, "sites 4 3"], types: Int[AnyArray, " sites"], parameters: Float[Array, "sites 3"]
+) -> Float[Array, "sites 3"]:
     """Sites of ``SITE_TYPES`` from their orientation atoms, ``(n_sites, 4, 3)``."""
     dtype = corners.dtype
     x = _unit(jnp.einsum("si,sid->sd", jnp.asarray(_X, dtype)[types], corners))
@@ -98,13 +108,13 @@ def _in_frames(corners: jax.Array, types: jax.Array, parameters: jax.Array) -> j
     return corners[:, 0] + distance[:, None] * offset
 
 
-def _unit(vectors: jax.Array) -> jax.Array:
+def _unit(vectors: Float[Array, "sites 3"]) -> Float[Array, "sites 3"]:
     length = safe_sqrt(jnp.sum(vectors * vectors, axis=-1))
     # Rounding leaves a tiny vector where x and y are parallel; such a frame has no z axis.
     flat = length <= 1e-12
     return jnp.where(flat[:, None], 0.0, vectors) / jnp.where(flat, 1.0, length)[:, None]
 
 
-def local_frame(site_type: int) -> tuple[np.ndarray, np.ndarray, float]:
+def local_frame(site_type: int) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "4"], float]:
     """Weights of the orientation atoms in the x and y directions, ``(4,)`` each, and the sign of x."""
     return _X[site_type], _Y[site_type], float(_SIGN[site_type])

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from openff_diffsystem._jax.types import Scalar
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies, total_energy
 from openff_diffsystem.potentials.periodic.energy import periodic_energy, periodic_term_energies
@@ -40,7 +41,7 @@ def complete(model: EnergyModel, positions: jax.Array, theta: Theta) -> jax.Arra
 
 
 @jax.jit
-def reach_used(model: EnergyModel, configuration: Configuration, theta: Theta) -> jax.Array:
+def reach_used(model: EnergyModel, configuration: Configuration, theta: Theta) -> Scalar:
     """How much of the skin of its neighbour list a configuration has used up, nm."""
     particles = complete(model, configuration.positions, theta)
     return configuration.neighbors.reach_used(particles, configuration.box_vectors)  # type: ignore[union-attr]

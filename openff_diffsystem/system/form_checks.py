@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def check_in_boxes(system: SystemData, form: PairForm, rows: np.ndarray) -> None
     UnsupportedForceFieldError
         If the order of two particles matters, or the energy falls too slowly to be averaged beyond the cutoff.
     """
-    values = system.assignment_map(np.asarray(system.force_field_parameters.vector))
+    values: Any = system.assignment_map(np.asarray(system.force_field_parameters.vector))
     parameters = SystemParameters(values, system.system_layout)
     with jax.ensure_compile_time_eval():
         some = jnp.asarray(parameters.unique(form.section)[rows[:_CHECKED]])

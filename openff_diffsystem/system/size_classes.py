@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.parameters.assignment import Assignment
 from openff_diffsystem.parameters.system import SectionBlocks, SystemLayout, SystemParameters
 from openff_diffsystem.potentials.isolated import Interactions, total_energy
@@ -88,7 +89,7 @@ def _round_up(lengths: Sequence[int]) -> int:
     return -(-longest // _GRANULARITY) * _GRANULARITY
 
 
-def _fill(array: np.ndarray, length: int, value: Any = 0) -> np.ndarray:
+def _fill(array: AnyArray, length: int, value: Any = 0) -> np.ndarray:
     widths = [(0, length - len(array)), *[(0, 0)] * (array.ndim - 1)]
     return np.pad(array, widths, constant_values=value)
 
@@ -119,7 +120,7 @@ def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
     n_further = max(len(a.further_row) for a in assignments)
     stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *(a.with_further(n_further) for a in assignments))
 
-    def renumber(indices: np.ndarray, system: SystemData) -> np.ndarray:
+    def renumber(indices: AnyArray, system: SystemData) -> np.ndarray:
         """Particle indices with the sites moved behind the filled-up atoms."""
         return np.where(indices >= system.n_atoms, indices - system.n_atoms + n_atoms, indices).astype(np.int32)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from cachetools import LRUCache
+from jaxtyping import Float
 from openff.toolkit import GLOBAL_TOOLKIT_REGISTRY, Molecule
 
 from openff_diffsystem.exceptions import ChargeAssignmentError
@@ -24,7 +23,7 @@ def registered_toolkits() -> str:
     return repr(GLOBAL_TOOLKIT_REGISTRY)
 
 
-def charges_from_method(molecule: Molecule, method: str, **arguments: Any) -> np.ndarray:
+def charges_from_method(molecule: Molecule, method: str, **arguments: str | bool) -> Float[np.ndarray, " atoms"]:
     """Partial charges of a molecule, ``(n_atoms,)``, e, by a method of the registered toolkits.
 
     Raises

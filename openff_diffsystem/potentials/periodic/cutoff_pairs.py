@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from openff_diffsystem._jax.hessian import energy_of
 from openff_diffsystem._jax.summation import inner
@@ -21,6 +22,9 @@ from openff_diffsystem.potentials.periodic.neighbors import BLOCK, NeighborList
 from openff_diffsystem.potentials.periodic.rows import Rows, interacting
 from openff_diffsystem.potentials.periodic.scheme import CutoffScheme, switching
 from openff_diffsystem.units import COULOMB
+
+OfPairs = Float[Array, "*pairs"]
+"""A number of each pair."""
 
 
 class Particles(NamedTuple):
@@ -43,12 +47,12 @@ class Particles(NamedTuple):
         ``(3, 3)``, nm.
     """
 
-    positions: jax.Array
-    charges: jax.Array
-    root_epsilons: jax.Array
-    sizes: jax.Array
-    dispersion: jax.Array
-    box_vectors: jax.Array
+    positions: Float[Array, "particles 3"]
+    charges: Float[Array, " particles"]
+    root_epsilons: Float[Array, " particles"]
+    sizes: Float[Array, " particles"]
+    dispersion: Float[Array, " particles"]
+    box_vectors: Float[Array, "3 3"]
 
 
 class PairTerms(NamedTuple):
@@ -71,16 +75,16 @@ class PairTerms(NamedTuple):
         back. ``None`` without a mesh.
     """
 
-    coulomb: jax.Array
-    coulomb_slope: jax.Array
-    lennard_jones: jax.Array
-    force: jax.Array
-    size_slope: jax.Array
-    dispersion: jax.Array | None = None
-    dispersion_slope: jax.Array | None = None
+    coulomb: OfPairs
+    coulomb_slope: OfPairs
+    lennard_jones: OfPairs
+    force: OfPairs
+    size_slope: OfPairs
+    dispersion: OfPairs | None = None
+    dispersion_slope: OfPairs | None = None
 
 
-def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: CutoffScheme) -> PairTerms:
+def pair_terms(r2: OfPairs, sigma: OfPairs, listed: Bool[Array, "*pairs"], scheme: CutoffScheme) -> PairTerms:
     """Radial functions of pairs and their first derivatives.
 
     The reaction field is OpenMM's (User Guide, "Coulomb Interaction With Cutoff").
@@ -130,7 +134,12 @@ def pair_terms(r2: jax.Array, sigma: jax.Array, listed: jax.Array, scheme: Cutof
 
 
 def _on_mesh(
-    terms: PairTerms, r2: jax.Array, sigma: jax.Array, inside: jax.Array, moving: jax.Array, scheme: CutoffScheme
+    terms: PairTerms,
+    r2: OfPairs,
+    sigma: OfPairs,
+    inside: Bool[Array, "*pairs"],
+    moving: Bool[Array, "*pairs"],
+    scheme: CutoffScheme,
 ) -> PairTerms:
     """Pairs whose attraction a mesh takes over; OpenMM shifts both energies to zero at the cutoff."""
     assert scheme.alpha is not None
@@ -154,7 +163,7 @@ def _tolerance(dtype: jnp.dtype) -> float:
     return 1e-7 if dtype == jnp.float32 else 1e-13
 
 
-def _polynomial(x: jax.Array, coefficients: tuple[float, ...]) -> tuple[jax.Array, jax.Array]:
+def _polynomial(x: OfPairs, coefficients: tuple[float, ...]) -> tuple[OfPairs, OfPairs]:
     """Value and slope of a polynomial, coefficients of ascending powers."""
     value, slope = jnp.full_like(x, coefficients[-1]), jnp.zeros_like(x)
     for coefficient in coefficients[-2::-1]:
@@ -163,7 +172,7 @@ def _polynomial(x: jax.Array, coefficients: tuple[float, ...]) -> tuple[jax.Arra
     return value, slope
 
 
-def pair_energy(particles: Particles, neighbors: NeighborList) -> jax.Array:
+def pair_energy(particles: Particles, neighbors: NeighborList) -> Float[Array, ""]:
     """Energy of all listed pairs within the cutoff, kJ/mol; Coulomb and Lennard-Jones together.
 
     Differentiable in all of ``particles``, in every mode and to any order.
@@ -171,7 +180,7 @@ def pair_energy(particles: Particles, neighbors: NeighborList) -> jax.Array:
     return energy_of(partial(_sweep, neighbors.scheme))(particles, Rows.of(neighbors))
 
 
-def _sweep(scheme: CutoffScheme, variables: tuple, rows: Rows) -> tuple[jax.Array, Particles]:
+def _sweep(scheme: CutoffScheme, variables: tuple, rows: Rows) -> tuple[Float[Array, ""], Particles]:
     """Energy and gradient from one pass over all rows."""
     particles = Particles(*variables)
     dtype = particles.positions.dtype
@@ -201,8 +210,12 @@ def _sweep(scheme: CutoffScheme, variables: tuple, rows: Rows) -> tuple[jax.Arra
 
 
 def _rows(
-    scheme: CutoffScheme, block: jax.Array, neighbor: jax.Array, shift: jax.Array, listed: jax.Array
-) -> jax.Array:
+    scheme: CutoffScheme,
+    block: Float[Array, "rows width 8"],
+    neighbor: Float[Array, "rows 64 width"],
+    shift: Float[Array, "rows 3"],
+    listed: Bool[Array, "rows 64 8"],
+) -> Float[Array, "rows width 8"]:
     """Sums over the neighbours of rows, ``(n_rows, 6, 8)``: derivatives in x, y, z, charge, sqrt(epsilon), size.
 
     With a mesh for dispersion, ``(n_rows, 7, 8)``: the last one in its coefficient.

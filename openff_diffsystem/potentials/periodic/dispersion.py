@@ -11,15 +11,19 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import comb
 
-import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from openff_diffsystem._jax.summation import inner
 
 
 def long_range_correction(
-    root_epsilons: jax.Array, sizes: jax.Array, volume: jax.Array, cutoff: float, switch_distance: float
-) -> jax.Array:
+    root_epsilons: Float[Array, " particles"],
+    sizes: Float[Array, " particles"],
+    volume: Float[Array, ""],
+    cutoff: float,
+    switch_distance: float,
+) -> Float[Array, ""]:
     """Energy of all pairs beyond the cutoff, kJ/mol, as a function of every epsilon and sigma and of the volume.
 
     Parameters
@@ -40,14 +44,18 @@ def long_range_correction(
     return 16.0 * np.pi * n / (n + 1) * (repulsion - dispersion) / volume
 
 
-def _pair_sum(root_epsilons: jax.Array, sizes: jax.Array, power: int) -> jax.Array:
+def _pair_sum(
+    root_epsilons: Float[Array, " particles"], sizes: Float[Array, " particles"], power: int
+) -> Float[Array, ""]:
     """Sum over pairs i <= j of sqrt(epsilon_i epsilon_j) (sizes_i + sizes_j)^power."""
     of_all = [inner(root_epsilons, sizes**k) for k in range(power + 1)]
     itself = inner(root_epsilons**2, (2.0 * sizes) ** power)
     return 0.5 * (products_of_sums(of_all, of_all) + itself)
 
 
-def products_of_sums(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+def products_of_sums(
+    a: Sequence[Float[Array, "*terms"]], b: Sequence[Float[Array, "*terms"]]
+) -> Float[Array, "*terms"]:
     """Sum over pairs of sqrt(epsilon_i epsilon_j) (sizes_i + sizes_j)^power, of sums of powers of the i and the j."""
     power = len(a) - 1
     return sum((comb(power, k) * a[k] * b[power - k] for k in range(1, power + 1)), start=a[0] * b[power])

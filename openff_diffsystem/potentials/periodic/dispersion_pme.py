@@ -12,22 +12,29 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from openff_diffsystem._jax.summation import inner
-from openff_diffsystem.potentials.periodic.pme import mesh_sum
+from openff_diffsystem.potentials.periodic.pme import Mesh, mesh_sum
 
 _SERIES = [0.5 * (-1.0) ** k / (math.factorial(k) * (k + 3)) for k in range(18)]
 """Powers of u of (1 - exp(-u) (1 + u + u^2/2)) / u^3; 18 are exact to rounding for u < 1."""
 
 
-def dispersion_coefficients(root_epsilons: jax.Array, sizes: jax.Array) -> jax.Array:
+def dispersion_coefficients(
+    root_epsilons: Float[Array, " particles"], sizes: Float[Array, " particles"]
+) -> Float[Array, " particles"]:
     """c_i = 2 sqrt(epsilon_i) sigma_i^3 per particle, from sqrt(epsilon) and sigma/2; (kJ/mol)^(1/2) nm^3."""
     return 16.0 * root_epsilons * sizes**3
 
 
 def reciprocal_dispersion(
-    positions: jax.Array, coefficients: jax.Array, box_vectors: jax.Array, alpha: float, mesh: tuple[int, int, int]
-) -> jax.Array:
+    positions: Float[Array, "particles 3"],
+    coefficients: Float[Array, " particles"],
+    box_vectors: Float[Array, "3 3"],
+    alpha: float,
+    mesh: Mesh,
+) -> Float[Array, ""]:
     """Reciprocal-space energy of the attraction, the self-energy included, kJ/mol.
 
     Essmann et al., J. Chem. Phys. 103, 8577 (1995), equation (5.4).
@@ -46,7 +53,7 @@ def reciprocal_dispersion(
         Points of the grid along each box vector. Static.
     """
 
-    def kernel(square: jax.Array) -> jax.Array:
+    def kernel(square: Float[Array, "n1 n2 half"]) -> Float[Array, "n1 n2 half"]:
         m = jnp.sqrt(square.at[0, 0, 0].set(1.0))
         b = (np.pi / alpha) * m
         terms = 2.0 * np.pi**3 * math.sqrt(np.pi) * jax.scipy.special.erfc(b) * m**3
@@ -59,7 +66,7 @@ def reciprocal_dispersion(
     return prefactor * total + alpha**6 / 12.0 * inner(coefficients, coefficients)
 
 
-def screened_dispersion(r2: jax.Array, alpha: float) -> jax.Array:
+def screened_dispersion(r2: Float[Array, " pairs"], alpha: float) -> Float[Array, " pairs"]:
     """What reciprocal space holds of 1/r^6, nm-6: (1 - exp(-u) (1 + u + u^2/2)) / r^6 with u = alpha^2 r^2."""
     u = alpha**2 * r2
     near = u < 1.0

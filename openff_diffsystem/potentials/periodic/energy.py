@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.forms.form import PairForm
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.potentials.geometry import safe_sqrt
@@ -49,19 +51,19 @@ class PeriodicInteractions:
     """
 
     local: Interactions
-    not_screened: Any
-    form_classes: dict[str, tuple[Any, Any]]
+    not_screened: Int[AnyArray, "pairs 2"]
+    form_classes: Mapping[str, tuple[Int[AnyArray, " classes"], Float[AnyArray, " classes"]]]
     nbfix: TypePairs | None = None
 
 
 def periodic_term_energies(
     interactions: PeriodicInteractions,
-    positions: jax.Array,
+    positions: Float[Array, "_points 3"],
     parameters: SystemParameters,
-    box_vectors: jax.Array,
+    box_vectors: Float[Array, "3 3"],
     neighbors: NeighborList,
     from_theta: bool = False,
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, ""]]:
     """Energies by section, scalars, kJ/mol; 1-4 pairs and the long-range parts count in vdW and Electrostatics.
 
     Parameters
@@ -95,12 +97,12 @@ def periodic_term_energies(
 
 def periodic_energy(
     interactions: PeriodicInteractions,
-    positions: jax.Array,
+    positions: Float[Array, "_points 3"],
     parameters: SystemParameters,
-    box_vectors: jax.Array,
+    box_vectors: Float[Array, "3 3"],
     neighbors: NeighborList,
     from_theta: bool = False,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """The sum of :func:`periodic_term_energies`, a scalar, kJ/mol, from one pass over the pairs."""
     positions = _listed(interactions, positions, parameters, box_vectors, neighbors)
     terms = term_energies(interactions.local, positions, parameters)
@@ -117,11 +119,11 @@ def periodic_energy(
 
 def _listed(
     interactions: PeriodicInteractions,
-    positions: jax.Array,
+    positions: Float[Array, "_points 3"],
     parameters: SystemParameters,
-    box_vectors: jax.Array,
+    box_vectors: Float[Array, "3 3"],
     neighbors: NeighborList,
-) -> jax.Array:
+) -> Float[Array, "particles 3"]:
     """Positions of all particles; an error where the neighbour list serves other cutoffs or no longer covers them."""
     dtype = jnp.result_type(positions, parameters.values, box_vectors)
     positions = complete_positions(interactions.local, positions.astype(dtype), parameters)
@@ -149,7 +151,10 @@ def _listed(
 
 
 def _particles(
-    positions: jax.Array, parameters: SystemParameters, box_vectors: jax.Array, neighbors: NeighborList
+    positions: Float[Array, "particles 3"],
+    parameters: SystemParameters,
+    box_vectors: Float[Array, "3 3"],
+    neighbors: NeighborList,
 ) -> Particles:
     sections = parameters.layout.sections
     nothing, one = jnp.zeros(len(positions), positions.dtype), jnp.ones(len(positions), positions.dtype)
@@ -169,7 +174,7 @@ def _form_energies(
     parameters: SystemParameters,
     neighbors: NeighborList,
     from_theta: bool,
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, ""]]:
     """Registered pair forms by section: pairs of the list, and the average over what is further away."""
     energies, dtype = {}, particles.positions.dtype
     for form in interactions.local.forms:
@@ -183,8 +188,8 @@ def _form_energies(
         if scheme.dispersion_correction:
             columns, counts = parameters.unique(section), jnp.asarray(parameters.layout.sections[section].copies)
             if from_theta:
-                rows, counts = interactions.form_classes[section]
-                columns = columns[rows]
+                rows, sizes = interactions.form_classes[section]
+                columns, counts = columns[rows], jnp.asarray(sizes)
             classes = (columns.astype(dtype), counts.astype(dtype))
             volume = jnp.abs(jnp.linalg.det(particles.box_vectors))
             n_particles = len(particles.positions)
@@ -194,7 +199,7 @@ def _form_energies(
 
 def _own_of_types(
     nbfix: TypePairs, particles: Particles, parameters: SystemParameters, neighbors: NeighborList
-) -> jax.Array:
+) -> Float[Array, ""]:
     """What pairs of types with parameters of their own differ by, within the cutoff and beyond."""
     scheme, box, dtype = neighbors.scheme, particles.box_vectors, particles.positions.dtype
     combined, own = parameters["vdW"].astype(dtype), parameters[NBFIX].astype(dtype)
@@ -205,7 +210,9 @@ def _own_of_types(
     return energy + nbfix_correction(nbfix, particles.root_epsilons, particles.sizes, own, volume, scheme)
 
 
-def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, neighbors: NeighborList) -> jax.Array:
+def _long_range_vdw(
+    interactions: PeriodicInteractions, particles: Particles, neighbors: NeighborList
+) -> Float[Array, ""]:
     """Lennard-Jones interactions beyond the cutoff: on a mesh, or averaged."""
     scheme, box_vectors = neighbors.scheme, particles.box_vectors
     if scheme.alpha is None or scheme.dispersion_mesh is None:
@@ -224,7 +231,7 @@ def _long_range_vdw(interactions: PeriodicInteractions, particles: Particles, ne
 
 def _long_range_electrostatics(
     interactions: PeriodicInteractions, particles: Particles, neighbors: NeighborList
-) -> jax.Array:
+) -> Float[Array, ""]:
     alpha, mesh = neighbors.scheme.alpha, neighbors.scheme.mesh
     if alpha is None or mesh is None:
         return jnp.zeros((), particles.charges.dtype)
@@ -233,7 +240,9 @@ def _long_range_electrostatics(
     return energy - held_energy(particles.charges, pairs, _squared_distances(pairs, particles, neighbors), alpha)
 
 
-def _squared_distances(pairs: jax.Array, particles: Particles, neighbors: NeighborList) -> jax.Array:
+def _squared_distances(
+    pairs: Int[AnyArray, "pairs 2"], particles: Particles, neighbors: NeighborList
+) -> Float[Array, " pairs"]:
     """Of pairs within molecules, which are whole where they came from, ``(n_pairs,)``, nm2."""
     unwrapped = particles.positions - neighbors.images.astype(particles.positions.dtype) @ particles.box_vectors
     return jnp.sum((unwrapped[pairs[:, 1]] - unwrapped[pairs[:, 0]]) ** 2, axis=1)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from openff_diffsystem.potentials.periodic.pme import background_energy
 from openff_diffsystem.units import COULOMB
 
 
 def ewald_reciprocal_energy(
-    positions: jax.Array, charges: jax.Array, box_vectors: jax.Array, alpha: float, n_max: int
-) -> jax.Array:
+    positions: Float[Array, "particles 3"],
+    charges: Float[Array, " particles"],
+    box_vectors: Float[Array, "3 3"],
+    alpha: float,
+    n_max: int,
+) -> Float[Array, ""]:
     """Reciprocal-space energy by direct summation, the neutralising background included, the self-energy not, kJ/mol.
 
     Essmann et al., J. Chem. Phys. 103, 8577 (1995), equation (2.5).
@@ -36,7 +41,7 @@ def ewald_reciprocal_energy(
     n = np.stack(np.meshgrid(*[np.arange(-n_max, n_max + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     n = n[len(n) // 2 + 1 :]
 
-    def plane(total: jax.Array, m: jax.Array) -> tuple[jax.Array, None]:
+    def plane(total: Float[Array, ""], m: Float[Array, "3"]) -> tuple[Float[Array, ""], None]:
         wave = inverse @ m
         phase = 2.0 * np.pi * (positions @ wave)
         structure = jnp.vdot(charges, jnp.cos(phase)) ** 2 + jnp.vdot(charges, jnp.sin(phase)) ** 2

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float
 from numpy.polynomial import Chebyshev, Polynomial
 from scipy.special import erfcx, gammainc
 
@@ -50,7 +51,7 @@ def screened_dispersion_series(alpha: float, cutoff: float, tolerance: float) ->
         Coefficients, 1/nm^6, constant first.
     """
 
-    def function(w: np.ndarray) -> np.ndarray:
+    def function(w: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         r = cutoff * np.sqrt((w + 1.0) / 2.0)
         u = (alpha * r) ** 2
         small = u < 1e-2

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from openff_diffsystem._jax.hessian import energy_of
 from openff_diffsystem.forms.form import PairForm, checked_energies
@@ -35,13 +36,15 @@ class FormParticles(NamedTuple):
         ``(3, 3)``, nm.
     """
 
-    positions: jax.Array
-    columns: jax.Array
-    settings: jax.Array
-    box_vectors: jax.Array
+    positions: Float[Array, "particles 3"]
+    columns: Float[Array, "particles columns"]
+    settings: Float[Array, " settings"]
+    box_vectors: Float[Array, "3 3"]
 
 
-def form_energy(form: PairForm, names: tuple[str, ...], particles: FormParticles, neighbors: NeighborList) -> jax.Array:
+def form_energy(
+    form: PairForm, names: tuple[str, ...], particles: FormParticles, neighbors: NeighborList
+) -> Float[Array, ""]:
     """Energy of all listed pairs within the cutoff, switched off where the list's scheme says so, kJ/mol.
 
     Differentiable in all of ``particles``, in every mode and to any order; memory is that of a chunk of rows.
@@ -57,11 +60,16 @@ def form_energy(form: PairForm, names: tuple[str, ...], particles: FormParticles
 
 
 def pair_energies(
-    form: PairForm, names: tuple[str, ...], r2: jax.Array, a: jax.Array, b: jax.Array, settings: jax.Array
-) -> jax.Array:
-    """Energies of one pair each, the shape of ``r2``; ``a`` and ``b`` have a last axis more, of columns.
+    form: PairForm,
+    names: tuple[str, ...],
+    r2: Float[Array, ""],
+    a: Float[Array, " columns"],
+    b: Float[Array, " columns"],
+    settings: Float[Array, " settings"],
+) -> Float[Array, ""]:
+    """The energy of one pair. Callers map this over pairs, so that what two pairs share is not written out.
 
-    The form sees arrays ``(1, 1)``; callers map this over pairs, so that what two pairs share is not written out.
+    The form sees arrays ``(1, 1)``.
     """
     mine, theirs = ([value.reshape(1, 1) for value in side] for side in (a, b))
     named = dict(zip(names, settings, strict=True))
@@ -70,7 +78,7 @@ def pair_energies(
 
 def _sweep(
     form: PairForm, names: tuple[str, ...], scheme: CutoffScheme, variables: tuple, rows: Rows
-) -> tuple[jax.Array, FormParticles]:
+) -> tuple[Float[Array, ""], FormParticles]:
     """Energy and gradient from one pass over all rows."""
     particles = FormParticles(*variables)
     dtype = particles.positions.dtype
@@ -79,7 +87,7 @@ def _sweep(
     table = jnp.concatenate([table, table[:1]])
     in_blocks = jnp.concatenate([table[rows.blocks], jnp.broadcast_to(table[:1], (1, BLOCK, table.shape[1]))])
 
-    def chunk(sums: jax.Array, some: tuple) -> tuple[jax.Array, tuple]:
+    def chunk(sums: Float[Array, "blocks 8 width"], some: tuple) -> tuple[Float[Array, "blocks 8 width"], tuple]:
         block, image, neighbor, lane = some
         image = image.astype(dtype)
         listed = interacting(lane)
@@ -106,12 +114,12 @@ def _row_energies(
     form: PairForm,
     names: tuple[str, ...],
     scheme: CutoffScheme,
-    block: jax.Array,
-    neighbor: jax.Array,
-    shift: jax.Array,
-    settings: jax.Array,
-    listed: jax.Array,
-) -> jax.Array:
+    block: Float[Array, "rows 8 width"],
+    neighbor: Float[Array, "rows 64 width"],
+    shift: Float[Array, "rows 3"],
+    settings: Float[Array, " settings"],
+    listed: Bool[Array, "rows 64 8"],
+) -> Float[Array, " rows"]:
     """Sums over the pairs of rows, ``(n_rows,)``.
 
     Parameters

@@ -7,14 +7,14 @@ to infinity, and of what the switching function takes away. Particles with the s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from openff_diffsystem.forms.form import PairForm
+from openff_diffsystem.forms.form import PairForm, Settings
 from openff_diffsystem.potentials.periodic.form_pairs import pair_energies
 from openff_diffsystem.potentials.periodic.scheme import CutoffScheme
 
@@ -26,13 +26,13 @@ sixth of the cutoff to 1e-14 and 1e-8; more points reach distances whose powers 
 def form_tail(
     form: PairForm,
     names: tuple[str, ...],
-    columns: jax.Array,
-    counts: jax.Array,
-    settings: jax.Array,
-    volume: jax.Array,
+    columns: Float[Array, "classes columns"],
+    counts: Float[Array, " classes"],
+    settings: Float[Array, " settings"],
+    volume: Float[Array, ""],
     scheme: CutoffScheme,
     n_particles: int,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """Energy of all pairs beyond the cutoff, kJ/mol, as a function of all parameters and of the volume.
 
     The cost is that of ``n_classes`` squared times a few dozen energies; memory is that of one class.
@@ -58,7 +58,7 @@ def form_tail(
     others = jax.vmap(nodes, in_axes=(None, None, 0, None))
 
     @jax.checkpoint
-    def of_class(own: tuple) -> jax.Array:
+    def of_class(own: tuple[Float[Array, " columns"], Float[Array, ""]]) -> Float[Array, ""]:
         values, count = own
         integrals = jnp.sum(others(r2, values, columns, settings) * weights, axis=1)
         itself = jnp.sum(nodes(r2, values, values, settings) * weights)
@@ -70,8 +70,8 @@ def form_tail(
 
 
 def integrals_beyond(
-    form: PairForm, settings: Mapping[str, jax.Array], columns: jax.Array, cutoff: float, n_nodes: int
-) -> jax.Array:
+    form: PairForm, settings: Settings, columns: Float[Array, "classes columns"], cutoff: float, n_nodes: int
+) -> Float[Array, " classes"]:
     """The integral of f(r) r^2 from the cutoff on, of each class of particles with itself, ``(n_classes,)``.
 
     Parameters
@@ -88,7 +88,9 @@ def integrals_beyond(
 
 
 @lru_cache
-def _quadrature(cutoff: float, switch_distance: float, n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+def _quadrature(
+    cutoff: float, switch_distance: float, n_nodes: int
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
     """Squared distances and weights: the integral of f(r) r^2 beyond the cutoff, and of what is switched off before it.
 
     With x = cutoff / r the integral from the cutoff on goes from 0 to 1, where 1/r^n is a polynomial.

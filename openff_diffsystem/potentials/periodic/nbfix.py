@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.potentials.nbfix import TypePairs, differences
 from openff_diffsystem.potentials.pairs import CLOSEST
 from openff_diffsystem.potentials.periodic.dispersion import products_of_sums, tail
@@ -18,12 +20,12 @@ AT_ONCE = 2**20
 
 def nbfix_energy(
     pairs: TypePairs,
-    positions: jax.Array,
-    lennard_jones_parameters: jax.Array,
-    own: jax.Array,
-    box_vectors: jax.Array,
+    positions: Float[Array, "particles 3"],
+    lennard_jones_parameters: Float[Array, "particles 2"],
+    own: Float[Array, "terms 2"],
+    box_vectors: Float[Array, "3 3"],
     scheme: CutoffScheme,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """What the energy of all pairs inside the cutoff differs by, a scalar, kJ/mol; memory is that of ``AT_ONCE`` pairs.
 
     Parameters
@@ -36,7 +38,7 @@ def nbfix_energy(
         How interactions end.
     """
 
-    def some(particles: jax.Array, terms: jax.Array) -> jax.Array:
+    def some(particles: Int[AnyArray, "pairs 2"], terms: Int[AnyArray, " pairs"]) -> Float[Array, ""]:
         chosen = replace(pairs, particles=particles, terms=terms)
         first, second = particles.T
         displacement = nearest_image(positions[second] - positions[first], box_vectors)
@@ -56,7 +58,7 @@ def nbfix_energy(
     return energy + jnp.sum(jax.lax.map(jax.checkpoint(lambda chunk: some(*chunk)), chunks))
 
 
-def nearest_image(displacement: jax.Array, box_vectors: jax.Array) -> jax.Array:
+def nearest_image(displacement: Float[Array, "pairs 3"], box_vectors: Float[Array, "3 3"]) -> Float[Array, "pairs 3"]:
     """The shortest of all periodic images, ``(n, 3)``, nm, if one is shorter than half the width of a reduced box."""
     for vector, axis in zip(box_vectors[::-1], (2, 1, 0), strict=True):
         displacement = displacement - jnp.round(displacement[:, axis : axis + 1] / vector[axis]) * vector
@@ -65,12 +67,12 @@ def nearest_image(displacement: jax.Array, box_vectors: jax.Array) -> jax.Array:
 
 def nbfix_correction(
     pairs: TypePairs,
-    root_epsilons: jax.Array,
-    sizes: jax.Array,
-    own: jax.Array,
-    volume: jax.Array,
+    root_epsilons: Float[Array, " particles"],
+    sizes: Float[Array, " particles"],
+    own: Float[Array, "terms 2"],
+    volume: Float[Array, ""],
     scheme: CutoffScheme,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """What the average over pairs beyond the cutoff differs by, kJ/mol; excluded pairs count, as in all of it.
 
     Parameters

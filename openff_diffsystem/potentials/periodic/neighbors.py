@@ -13,14 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
 
+from openff_diffsystem._jax.static import STATIC
+from openff_diffsystem._jax.types import AnyArray, Scalar
 from openff_diffsystem.exceptions import BoxError, PositionsError
 from openff_diffsystem.potentials.periodic.scheme import CutoffScheme
+
+Condition = Bool[AnyArray, ""] | bool | np.bool_
 
 BLOCK = 8
 """Particles of a block: the lanes of one vector register in single precision."""
@@ -72,18 +78,18 @@ class NeighborList:
         How interactions end at the cutoff. Static.
     """
 
-    blocks: Any
-    row_block: Any
-    row_image: Any
-    neighbors: Any
-    lanes: Any
-    images: Any
-    reference_positions: Any
-    reference_box: Any
-    skin: Any
-    scheme: CutoffScheme = field(metadata={"static": True})
+    blocks: Int[AnyArray, "blocks 8"]
+    row_block: Int[AnyArray, " rows"]
+    row_image: Int[AnyArray, "rows 3"]
+    neighbors: Int[AnyArray, "rows 64"]
+    lanes: UInt8[AnyArray, "rows 64"]
+    images: Int[AnyArray, "particles 3"]
+    reference_positions: Float[AnyArray, "particles 3"]
+    reference_box: Float[AnyArray, "3 3"]
+    skin: Float[AnyArray, ""]
+    scheme: CutoffScheme = field(metadata=STATIC)
 
-    def reach_used(self, positions: Any, box_vectors: Any) -> Any:
+    def reach_used(self, positions: Float[AnyArray, "particles 3"], box_vectors: Float[AnyArray, "3 3"]) -> Scalar:
         """How much of the skin is used up, nm: by how much two particles may have approached since the list was built.
 
         That is twice the largest displacement, and what the box moved by. Positions are those of all particles, in
@@ -105,8 +111,10 @@ class NeighborList:
         )
 
 
-def box_conditions(box_vectors: Any, cutoff: float, xp: Any = jnp) -> tuple[Any, Any, Any]:
-    """What box vectors, ``(3, 3)``, nm, have to be, one boolean each: triangular, reduced, and twice the cutoff wide.
+def box_conditions(
+    box_vectors: Float[AnyArray, "3 3"], cutoff: float, xp: ModuleType = jnp
+) -> tuple[Condition, Condition, Condition]:
+    """What box vectors, nm, have to be, one boolean each: triangular, reduced, and twice the cutoff wide.
 
     Triangular means lower triangular with a positive diagonal, reduced is OpenMM's reduced form. ``xp`` is where the
     array is: ``numpy`` on the host.
@@ -118,8 +126,8 @@ def box_conditions(box_vectors: Any, cutoff: float, xp: Any = jnp) -> tuple[Any,
     return triangular, reduced, narrowest >= 2 * cutoff - slack
 
 
-def check_box(box_vectors: np.ndarray, cutoff: float) -> None:
-    """Raise unless box vectors are finite and all of :func:`box_conditions`.
+def check_box(box_vectors: Float[np.ndarray, "..."], cutoff: float) -> None:
+    """Raise unless box vectors, ``(3, 3)``, nm, are finite and all of :func:`box_conditions`.
 
     Raises
     ------
@@ -138,7 +146,7 @@ def check_box(box_vectors: np.ndarray, cutoff: float) -> None:
         raise BoxError(f"the box is {narrowest:.4g} nm wide, less than twice the cutoff of {cutoff:.4g} nm")
 
 
-def check_finite(positions: Any) -> None:
+def check_finite(positions: Float[AnyArray, "particles 3"]) -> None:
     """Raise a :class:`PositionsError` that names the first particle whose position is NaN or infinite."""
     array = np.asarray(positions)
     finite = np.isfinite(array).all(axis=1)
@@ -148,9 +156,9 @@ def check_finite(positions: Any) -> None:
 
 
 def build_neighbor_list(
-    positions: np.ndarray,
-    box_vectors: np.ndarray,
-    not_interacting: np.ndarray,
+    positions: Float[np.ndarray, "particles 3"],
+    box_vectors: Float[np.ndarray, "3 3"],
+    not_interacting: Int[np.ndarray, "pairs 2"],
     scheme: CutoffScheme,
     skin: float = 0.1,
     n_rows: int | None = None,
@@ -224,13 +232,13 @@ class BlockPairs(NamedTuple):
         ``(n, 8)``, uint8: for each particle of the other block, with which particles of the block it interacts.
     """
 
-    block: np.ndarray
-    translation: np.ndarray
-    other: np.ndarray
-    lanes: np.ndarray
+    block: Int[np.ndarray, " pairs"]
+    translation: Int[np.ndarray, " pairs"]
+    other: Int[np.ndarray, " pairs"]
+    lanes: UInt8[np.ndarray, "pairs 8"]
 
 
-def _blocks(fractional: np.ndarray, box: np.ndarray) -> np.ndarray:
+def _blocks(fractional: Float[np.ndarray, "particles 3"], box: Float[np.ndarray, "3 3"]) -> Int[np.ndarray, "blocks 8"]:
     """Group particles that are close: columns along z, cut into blocks as long as the columns are wide.
 
     Columns are gone through up and down in turn, so that a block that begins in one and ends in the next is compact
@@ -246,12 +254,17 @@ def _blocks(fractional: np.ndarray, box: np.ndarray) -> np.ndarray:
     return blocks.reshape(-1, BLOCK)
 
 
-def _side(n_particles: int, box: np.ndarray) -> float:
+def _side(n_particles: int, box: Float[np.ndarray, "3 3"]) -> float:
     """Edge of a cube that holds as many particles as a block, on average."""
     return float((BLOCK * np.prod(np.diag(box)) / n_particles) ** (1 / 3))
 
 
-def _block_pairs(wrapped: np.ndarray, box: np.ndarray, blocks: np.ndarray, reach: float) -> BlockPairs:
+def _block_pairs(
+    wrapped: Float[np.ndarray, "particles 3"],
+    box: Float[np.ndarray, "3 3"],
+    blocks: Int[np.ndarray, "blocks 8"],
+    reach: float,
+) -> BlockPairs:
     """Every pair of blocks whose bounding boxes are within reach, with the lanes of particles that are."""
     filled = blocks < len(wrapped)
     members = wrapped[np.where(filled, blocks, blocks[:, :1])] - box.sum(axis=0) / 2
@@ -280,13 +293,13 @@ def _block_pairs(wrapped: np.ndarray, box: np.ndarray, blocks: np.ndarray, reach
 
 
 def _near_boxes(
-    low: np.ndarray,
-    high: np.ndarray,
-    image_low: np.ndarray,
-    image_high: np.ndarray,
+    low: Float[np.ndarray, "blocks 3"],
+    high: Float[np.ndarray, "blocks 3"],
+    image_low: Float[np.ndarray, "images 3"],
+    image_high: Float[np.ndarray, "images 3"],
     squared_reach: np.floating,
     side: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
     """Pairs of a bounding box and an image of such a box that are within reach, as sorted indices.
 
     Images are sorted by the cell that their center is in; cells are flat, so that a box meets a run of images in each
@@ -339,7 +352,12 @@ def _near_boxes(
     return np.concatenate(boxes), np.concatenate(images)
 
 
-def _leave_out(pairs: BlockPairs, blocks: np.ndarray, fractional: np.ndarray, not_interacting: np.ndarray) -> None:
+def _leave_out(
+    pairs: BlockPairs,
+    blocks: Int[np.ndarray, "blocks 8"],
+    fractional: Float[np.ndarray, "particles 3"],
+    not_interacting: Int[np.ndarray, "left_out 2"],
+) -> None:
     """Switch off the lanes of pairs that do not interact, and of each particle with itself."""
     n = len(fractional)
     place = np.empty(n, dtype=np.int64)
@@ -358,8 +376,10 @@ def _leave_out(pairs: BlockPairs, blocks: np.ndarray, fractional: np.ndarray, no
 
 
 def _rows(
-    pairs: BlockPairs, blocks: np.ndarray, n_particles: int, n_rows: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    pairs: BlockPairs, blocks: Int[np.ndarray, "blocks 8"], n_particles: int, n_rows: int | None
+) -> tuple[
+    Int[np.ndarray, " rows"], Int[np.ndarray, "rows 3"], Int[np.ndarray, "rows 64"], UInt8[np.ndarray, "rows 64"]
+]:
     """Neighbours of one block through one translation side by side in rows.
 
     Returns block, translation, neighbours and lanes of each row.

@@ -12,17 +12,26 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem._jax.summation import inner, total
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.units import COULOMB
 
 ORDER = 5
 """Order of the B-splines, OpenMM's."""
 
+Mesh = tuple[int, int, int]
+"""Points along each box vector."""
+
 
 def reciprocal_energy(
-    positions: jax.Array, charges: jax.Array, box_vectors: jax.Array, alpha: float, mesh: tuple[int, int, int]
-) -> jax.Array:
+    positions: Float[Array, "particles 3"],
+    charges: Float[Array, " particles"],
+    box_vectors: Float[Array, "3 3"],
+    alpha: float,
+    mesh: Mesh,
+) -> Float[Array, ""]:
     """Reciprocal-space energy, the neutralising background included, the self-energy not, kJ/mol.
 
     Parameters
@@ -39,7 +48,7 @@ def reciprocal_energy(
         Points of the grid along each box vector. Static.
     """
 
-    def kernel(square: jax.Array) -> jax.Array:
+    def kernel(square: Float[Array, "n1 n2 half"]) -> Float[Array, "n1 n2 half"]:
         # (2.5) leaves out m = 0: the background neutralises it
         square = square.at[0, 0, 0].set(1.0)
         return (jnp.exp(-((np.pi / alpha) ** 2) * square) / square).at[0, 0, 0].set(0.0)
@@ -50,12 +59,12 @@ def reciprocal_energy(
 
 
 def mesh_sum(
-    positions: jax.Array,
-    weights: jax.Array,
-    box_vectors: jax.Array,
-    mesh: tuple[int, int, int],
-    kernel: Callable[[jax.Array], jax.Array],
-) -> jax.Array:
+    positions: Float[Array, "particles 3"],
+    weights: Float[Array, " particles"],
+    box_vectors: Float[Array, "3 3"],
+    mesh: Mesh,
+    kernel: Callable[[Array], Array],
+) -> Float[Array, ""]:
     """Sum of kernel(m^2) |S(m)|^2 over the reciprocal lattice, the structure factors S from a mesh, (4.7).
 
     Parameters
@@ -85,12 +94,14 @@ def mesh_sum(
     return total(factor * (structure.real**2 + structure.imag**2))
 
 
-def background_energy(charges: jax.Array, volume: jax.Array, alpha: float) -> jax.Array:
+def background_energy(charges: Float[Array, " particles"], volume: Float[Array, ""], alpha: float) -> Float[Array, ""]:
     """Energy of the net charge with the uniform background that neutralises it, e^2/nm."""
     return -np.pi / (2.0 * alpha**2) * jnp.sum(charges) ** 2 / volume
 
 
-def held_energy(charges: jax.Array, pairs: jax.Array, r2: jax.Array, alpha: float) -> jax.Array:
+def held_energy(
+    charges: Float[Array, " particles"], pairs: Int[AnyArray, "pairs 2"], r2: Float[Array, " pairs"], alpha: float
+) -> Float[Array, ""]:
     """What reciprocal space holds of each charge with itself and of pairs that do not interact, (2.4), kJ/mol.
 
     Both are thousands of times the energy of the system and nearly cancel in a molecule that is neutral, so they are
@@ -117,7 +128,9 @@ def held_energy(charges: jax.Array, pairs: jax.Array, r2: jax.Array, alpha: floa
     return COULOMB * inner(charges, held)
 
 
-def spread(fractional: jax.Array, charges: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+def spread(
+    fractional: Float[Array, "particles 3"], charges: Float[Array, " particles"], shape: Mesh
+) -> Float[Array, "n1 n2 n3"]:
     """Charges on the grid by B-splines, (4.6).
 
     Parameters
@@ -141,7 +154,7 @@ def spread(fractional: jax.Array, charges: jax.Array, shape: tuple[int, int, int
     return grid.reshape(shape)
 
 
-def _splines(w: jax.Array) -> list[jax.Array]:
+def _splines(w: Float[Array, "particles 3"]) -> list[Float[Array, "particles 5"]]:
     """B-splines of fractions ``w``, ``(n_particles, 3)``, by recursion (4.1): ``(n_particles, 5)`` per axis."""
     values = [1.0 - w, w]
     for order in range(3, ORDER + 1):
@@ -155,7 +168,7 @@ def _splines(w: jax.Array) -> list[jax.Array]:
 
 
 @lru_cache
-def _spline_weights(n: int) -> np.ndarray:
+def _spline_weights(n: int) -> Float[np.ndarray, " frequencies"]:
     """|b(m)|^2 for the frequencies of a real-space axis of ``n`` points, (4.4) and (4.8)."""
     knots = _knots()
     phases = np.exp(2j * np.pi * np.outer(np.arange(n), np.arange(len(knots))) / n)
@@ -166,6 +179,6 @@ def _spline_weights(n: int) -> np.ndarray:
     return 1.0 / square
 
 
-def _knots() -> np.ndarray:
+def _knots() -> Float[np.ndarray, "4"]:
     """The spline of order 5 at the integers 1 to 4."""
     return np.array([1.0, 11.0, 11.0, 1.0]) / 24.0

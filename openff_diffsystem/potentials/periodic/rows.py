@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from openff_diffsystem.potentials.periodic.neighbors import BLOCK, CHUNK, NeighborList
 
@@ -16,28 +16,30 @@ _BITS = np.uint8(1) << np.arange(BLOCK, dtype=np.uint8)
 class Rows(NamedTuple):
     """Attributes of a :class:`~openff_diffsystem.neighbors.NeighborList` that say who is whose neighbour."""
 
-    blocks: jax.Array
-    row_block: jax.Array
-    row_image: jax.Array
-    neighbors: jax.Array
-    lanes: jax.Array
+    blocks: Int[Array, "blocks 8"]
+    row_block: Int[Array, " rows"]
+    row_image: Int[Array, "rows 3"]
+    neighbors: Int[Array, "rows 64"]
+    lanes: UInt8[Array, "rows 64"]
 
     @classmethod
     def of(cls, neighbors: NeighborList) -> Rows:
         """Those of a list."""
         return cls(*(getattr(neighbors, name) for name in cls._fields))
 
-    def chunks(self) -> tuple[jax.Array, ...]:
+    def chunks(self) -> tuple[Shaped[Array, "chunks 256 ..."], ...]:
         """Block, translation, neighbours and lanes of the rows, ``(n_chunks, CHUNK, ...)``, to scan over."""
         return tuple(array.reshape(-1, CHUNK, *array.shape[1:]) for array in self[1:])
 
-    def per_particle(self, sums: jax.Array, n_particles: int) -> jax.Array:
+    def per_particle(
+        self, sums: Float[Array, "blocks 8 columns"], n_particles: int
+    ) -> Float[Array, "{n_particles} columns"]:
         """What blocks hold for their particles, ``(n_blocks, 8, n_columns)``, as ``(n_particles, n_columns)``."""
         places = jnp.arange(self.blocks.size, dtype=jnp.int32)
         place = jnp.zeros(n_particles + 1, jnp.int32).at[self.blocks.ravel()].set(places)[:n_particles]
         return sums.reshape(-1, sums.shape[-1])[place]
 
 
-def interacting(lanes: jax.Array) -> jax.Array:
+def interacting(lanes: UInt8[Array, "*pairs"]) -> Bool[Array, "*pairs 8"]:
     """With which particles of the block a neighbour interacts, ``(..., 8)``, bool, of its lanes ``(...)``, uint8."""
     return (lanes[..., None] & _BITS) != 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 REACTION_FIELD_DIELECTRIC = 78.3
 """OpenMM's default, which openff-interchange keeps."""
@@ -89,7 +89,7 @@ def splitting(cutoff: float, tolerance: float) -> float:
 
 
 def mesh_points(
-    box_vectors: np.ndarray, alpha: float, tolerance: float, *, dispersion: bool = False
+    box_vectors: Float[np.ndarray, "3 3"], alpha: float, tolerance: float, *, dispersion: bool = False
 ) -> tuple[int, int, int]:
     """The mesh of OpenMM for a box ``(3, 3)``, nm: 2 alpha L / (3 tolerance^(1/5)) points along a vector, at least 6.
 
@@ -100,7 +100,7 @@ def mesh_points(
     return a, b, c
 
 
-def switching(r: jax.Array, scheme: CutoffScheme) -> tuple[jax.Array, jax.Array]:
+def switching(r: Float[Array, "*pairs"], scheme: CutoffScheme) -> tuple[Float[Array, "*pairs"], Float[Array, "*pairs"]]:
     """OpenMM's switching function, 1 - 10 t^3 + 15 t^4 - 6 t^5, and its derivative in r."""
     width = scheme.cutoff - scheme.switch_distance
     t = jnp.clip((r - scheme.switch_distance) / width, 0.0, 1.0)

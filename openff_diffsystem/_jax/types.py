@@ -1,0 +1,26 @@
+"""Annotations that say shapes, with ``jaxtyping``; the tests check them at every call.
+
+``Float[Array, "particles 3"]`` is a jax array of floating-point numbers. Axes with one name have one length within a
+call; ``...`` stands for any axes, ``""`` for none.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Array, Float
+
+AnyArray = Array | np.ndarray
+"""An array of jax, traced or not, or one of NumPy."""
+
+Kind = TypeVar("Kind", Array, np.ndarray)
+"""The same for all arrays of a call: what is handed in is what comes out."""
+
+Scalar = Float[AnyArray, ""] | float
+"""A single number."""
+
+Column = Float[Array, "terms 1"]
+"""One number of each term, or of each pair."""
+
+Vector = Sequence[Float[Array, "*terms"]]
+"""x, y and z, arrays of equal shape."""
