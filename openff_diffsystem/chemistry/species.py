@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -96,7 +96,7 @@ def isomorphic_predecessors(
     return result
 
 
-def _molecules(topology: object) -> Iterable[Molecule]:
+def _molecules(topology: object) -> Iterable[Any]:
     if isinstance(topology, Topology):
         return topology.molecules
     if isinstance(topology, Molecule):
