@@ -225,8 +225,3 @@ SECTIONS: dict[str, Section] = {section.tag: section for section in _RECORDS}
 def section_of(tag: str) -> Section:
     """The record of a section; one that says nothing but the name for a section of a user's functional form."""
     return SECTIONS.get(tag) or Section(tag)
-
-
-def is_whole_number(tag: str, attribute: str) -> bool:
-    """Whether an attribute, by its OFFXML name (``idivf2``), is a whole number by its meaning."""
-    return attribute.rstrip("0123456789") in section_of(tag).whole_numbers

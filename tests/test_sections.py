@@ -17,7 +17,7 @@ from openff_diffsystem.handlers import HANDLERS
 from openff_diffsystem.parameters.assignment import AffineRows
 from openff_diffsystem.potentials.bonded import harmonic_bonds
 from openff_diffsystem.potentials.isolated import BONDED
-from openff_diffsystem.sections import SECTIONS, Section, is_whole_number
+from openff_diffsystem.sections import SECTIONS, Section
 from tests.molecules import with_charges
 from tests.openmm_reference import context_of, energy_of, forces_of
 
@@ -45,13 +45,6 @@ def test_units_are_those_of_sage(sage, ethanol):
         for name, column in section.columns.items():
             if column.rows is not None and name in SECTIONS[tag].columns:
                 assert column.unit == SECTIONS[tag].unit(name), f"{tag}/{name}"
-
-
-@pytest.mark.parametrize("attribute", ["idivf", "idivf2", "periodicity1", "default_idivf"])
-def test_whole_numbers(attribute):
-    assert is_whole_number("ProperTorsions", attribute)
-    assert not is_whole_number("ProperTorsions", "k1")
-    assert not is_whole_number("Bonds", attribute)
 
 
 class UreyBradleyHandler(ParameterHandler):

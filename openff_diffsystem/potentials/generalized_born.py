@@ -21,8 +21,6 @@ OFFSET = 0.009
 # the coefficients of psi, psi^2 and psi^3 in the rescaling of Onufriev et al.
 _RESCALING = {"HCT": None, "OBC1": (0.8, 0.0, 2.909125), "OBC2": (1.0, 0.8, 4.85)}
 
-MODELS = tuple(_RESCALING)
-
 
 class Solvent(NamedTuple):
     """Numbers of a GBSA section, scalars.
@@ -63,7 +61,7 @@ def generalized_born(
     radii, scales
         ``(n_atoms,)``, nm and dimensionless. Atoms of radius zero take no part.
     model
-        One of ``MODELS``.
+        ``HCT``, ``OBC1`` or ``OBC2``.
     surface_area
         Whether to add the surface-area term.
     """

@@ -132,6 +132,10 @@ class EspalomaCharges(eqx.Module):
 def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
     """Charges by espaloma-charge, a network whose electronegativities and hardnesses are equilibrated in each molecule.
 
+    Charges of a molecule minimise the sum of ``e q + s q^2 / 2``, with the network's electronegativities e and
+    hardnesses s, under the condition that they add up to its formal charge (Gilson et al., J. Chem. Inf. Comput. Sci.
+    43, 1982 (2003)).
+
     Parameters
     ----------
     model
@@ -183,34 +187,11 @@ def _equilibrated(
     formal_charges: jax.Array,
     n_molecules: int,
 ) -> jax.Array:
-    """Charges of all atoms, ``(n_atoms,)``, e.
-
-    Charges of a molecule minimise the sum of ``e q + s q^2 / 2``, with the network's electronegativities e and
-    hardnesses s, under the condition that they add up to its formal charge (Gilson et al., J. Chem. Inf. Comput. Sci.
-    43, 1982 (2003)).
-    """
+    """Charges of all atoms, ``(n_atoms,)``, e, by expaloma's own forward pass, compiled."""
     dtype = network.w_readout.dtype
-    vectors = _atom_vectors(network.gnn, features.astype(dtype), senders, receivers)
-    e, s = (vectors @ network.w_readout.T + network.b_readout).T
-
-    def total(of_atoms: jax.Array) -> jax.Array:
-        return jax.ops.segment_sum(of_atoms, molecule, n_molecules)
-
-    level = (total(formal_charges.astype(dtype)) + total(e / s)) / total(1 / s)
-    return (level[molecule] - e) / s
-
-
-def _atom_vectors(gnn: Any, features: jax.Array, senders: jax.Array, receivers: jax.Array) -> jax.Array:
-    """The vector of each atom, ``(n_atoms, width)``: GraphSAGE, the mean over no neighbours being zero."""
-    n_atoms = len(features)
-    n_neighbours = jax.ops.segment_sum(jnp.ones(len(receivers), features.dtype), receivers, n_atoms)
-    # 0 / 0 has no derivative even where it is not used
-    divisor = jnp.maximum(n_neighbours, 1)[:, None]
-    vectors = jnp.tanh(features @ gnn.w_f_in.T + gnn.b_f_in)
-    for layer in gnn.sages:
-        mean = jax.ops.segment_sum(vectors[senders], receivers, n_atoms) / divisor
-        vectors = jax.nn.relu(vectors @ layer.w_self.T + layer.b_self + mean @ layer.w_neigh.T)
-    return vectors
+    charges = formal_charges.astype(dtype)[:, None]
+    # an atom without neighbours gives 0 / 0 there, which reaches neither its charge nor a derivative
+    return network(features.astype(dtype), senders, receivers, molecule, n_molecules, 0.0, q_ref=charges)[:, 0]
 
 
 _FEATURES = (

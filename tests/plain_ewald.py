@@ -1,4 +1,4 @@
-"""Plain Ewald summation: what the particle mesh approximates, and the reference that it is tested against."""
+"""Plain Ewald summation: what the particle mesh approximates."""
 
 from __future__ import annotations
 
