@@ -99,14 +99,11 @@ class EnergyCall:
             If the one given does not cover the configuration.
         """
         if self._constants is None:
-            self._require_finite(arrays)
+            for name, leaf, array in zip(self.names, self.leaves, arrays, strict=True):
+                require_finite(name, leaf, array, _NOT_FINITE.get(name, NonFiniteParameterError))
             model = self.potential.model(self.inputs.box_vectors is not None)
             self._constants = (model, self._neighbors(model, arrays))
         return self._constants
-
-    def _require_finite(self, arrays: Sequence[jax.Array]) -> None:
-        for name, leaf, array in zip(self.names, self.leaves, arrays, strict=True):
-            require_finite(name, leaf, array, _NOT_FINITE.get(name, NonFiniteParameterError))
 
     def _neighbors(self, model: EnergyModel, arrays: Sequence[jax.Array]) -> NeighborList | None:
         if self.inputs.box_vectors is None:

@@ -15,6 +15,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
+from openff_diffsystem.system.potential import to_jax_potential
 
 try:
     from jax_md import space
@@ -25,7 +26,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from openff_diffsystem.system.data import SystemData
-from openff_diffsystem.system.potential import to_jax_potential
 
 BOLTZMANN = 1.380649e-23 * 6.02214076e23 / 1000
 """kJ/mol/K, from the exact SI values: what a temperature is multiplied by to give jax-md's ``kT``."""
@@ -87,7 +87,8 @@ def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> J
     found = np.asarray(masses, dtype=float)
     if found.shape != (system.n_atoms,):
         raise ParameterMismatchError(f"masses must have shape ({system.n_atoms},), got {found.shape}")
-    for i in np.flatnonzero(~(found > 0))[:1]:
+    if not (found > 0).all():
+        i = int(np.argmin(found > 0))
         raise UnsupportedInputError(f"atom {i} has a mass of {found[i]}; jax-md moves every atom: pass masses")
 
     def energy_fn(

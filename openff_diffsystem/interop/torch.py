@@ -21,7 +21,8 @@ from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_
 from openff_diffsystem.interop.programs import Program, parameters_program
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
-from openff_diffsystem.system.potential import Potential
+from openff_diffsystem.system.model import assignment_model
+from openff_diffsystem.system.potential import Potential, to_jax_potential
 
 try:
     import torch
@@ -33,8 +34,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from openff_diffsystem.system.data import SystemData
-from openff_diffsystem.system.model import assignment_model
-from openff_diffsystem.system.potential import to_jax_potential
 
 
 class TorchPotential(torch.nn.Module):

@@ -13,12 +13,12 @@ from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMisma
 from openff_diffsystem.interop.arrays import from_jax, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs, require_finite
 from openff_diffsystem.interop.programs import parameters_program
+from openff_diffsystem.system.model import assignment_model
 from openff_diffsystem.system.potential import Potential
 
 if TYPE_CHECKING:
     from openff_diffsystem.potentials.periodic.neighbors import NeighborList
     from openff_diffsystem.system.data import SystemData
-from openff_diffsystem.system.model import assignment_model
 
 
 class EnergyGradients(NamedTuple):
@@ -150,7 +150,7 @@ def energy_vjp(
     constants = call.constants(arrays)
     everything = [True] * len(arrays)
     likes = _imitated(call.leaves, positions, theta, box_vectors, parameters)
-    # one configuration: gradients are had with the energy. A stack: they are sums over it that need the cotangents,
+    # one configuration: gradients come with the energy. A stack: they are sums over it that need the cotangents,
     # and the caller may write to the memory meanwhile
     if call.is_scalar:
         energy, *gradients = call.program.value_and_gradients(everything)(constants, *arrays)

@@ -36,8 +36,8 @@ energy_and_slopes = jax.jit(jax.value_and_grad(energy, argnums=2))
 
 @jax.jit
 def complete(model: EnergyModel, positions: jax.Array, theta: Theta) -> jax.Array:
-    """Positions of all particles, ``(n_particles, 3)``, nm."""
-    return complete_positions(model.local, positions, model.parameters(theta))
+    """Positions of all particles, ``(n_particles, 3)``, nm, from the model of a box."""
+    return complete_positions(model.interactions.local, positions, model.parameters(theta))
 
 
 @jax.jit

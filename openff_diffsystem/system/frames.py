@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import UnsupportedInputError
 from openff_diffsystem.system import compiled
 from openff_diffsystem.system.arguments import Configuration, check_shapes, host_box_vectors
@@ -83,10 +84,10 @@ def evaluate_frames(
         If there are fewer boxes than frames, or more where they are a sequence; if a frame is ``None``; or if there are
         no frames at all.
     """
+    require_own_process()
     given = jax.tree.map(jnp.asarray, system.as_theta(theta))
     dtype = jax.tree.leaves(given)[0].dtype
-    boxes = _boxes(system, box_vectors)
-    n_boxes = None if box_vectors is None or _is_for_all(box_vectors) else _length(box_vectors)
+    boxes, n_boxes = _boxes(system.box_vectors if box_vectors is None else box_vectors)
     _require_as_many(n_boxes, _length(frames))
     lists = NeighborLists(system, skin, one_scheme=True)
     evaluate = compiled.energy_and_slopes if gradients else compiled.energy
@@ -117,10 +118,6 @@ def evaluate_frames(
     return FrameEnergies(np.array(energies), np.stack([jax.tree.leaves(slope)[0] for slope in slopes]))
 
 
-def _is_for_all(box_vectors: Any) -> bool:
-    return np.ndim(getattr(box_vectors, "m", box_vectors)) == 2
-
-
 def _require_as_many(n_boxes: int | None, n_frames: int | None) -> None:
     if n_boxes is not None and n_frames is not None and n_boxes != n_frames:
         raise UnsupportedInputError(f"there are {n_boxes} boxes for {n_frames} frames")
@@ -130,11 +127,9 @@ def _length(values: Any) -> int | None:
     return len(values) if hasattr(values, "__len__") else None
 
 
-def _boxes(system: SystemData, box_vectors: Any) -> Iterator[np.ndarray | None]:
-    """A box for every frame: the same for all, or one after the other."""
-    box = system.box_vectors if box_vectors is None else box_vectors
-    if box is None or _is_for_all(box):
-        yield from repeat(host_box_vectors(box))
-    else:
-        for i, each in enumerate(box):
-            yield host_box_vectors(each, f"box vectors of frame {i}")
+def _boxes(box_vectors: Any) -> tuple[Iterator[np.ndarray | None], int | None]:
+    """A box for every frame, the same for all or one after the other, and how many there are, where that is known."""
+    if box_vectors is None or np.ndim(getattr(box_vectors, "m", box_vectors)) == 2:
+        return repeat(host_box_vectors(box_vectors)), None
+    boxes = (host_box_vectors(each, f"box vectors of frame {i}") for i, each in enumerate(box_vectors))
+    return boxes, _length(box_vectors)

@@ -11,8 +11,6 @@ import jax.numpy as jnp
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.parameters.assignment import Assignment
 from openff_diffsystem.parameters.system import SystemLayout, SystemParameters
-from openff_diffsystem.potentials.isolated import Interactions
-from openff_diffsystem.potentials.periodic.energy import PeriodicInteractions
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.interactions import isolated_interactions, periodic_interactions
 
@@ -44,12 +42,6 @@ class EnergyModel:
         if isinstance(theta, SystemParameters):
             return theta
         return SystemParameters(self.assignment(theta), self.layout)
-
-    @property
-    def local(self) -> Interactions:
-        """The interactions that know no box."""
-        found = self.interactions
-        return found.local if isinstance(found, PeriodicInteractions) else found
 
 
 def energy_model(system: SystemData, periodic: bool, add_constrained_forces: bool = False) -> EnergyModel:

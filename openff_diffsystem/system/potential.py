@@ -94,7 +94,7 @@ def to_jax_potential(system: SystemData, *, chunk_size: int = 16, add_constraine
         of this package: there it is ``equinox.EquinoxRuntimeError``, with the same message.
     """
     if system.box_vectors is None:
-        energy_model(system, False, add_constrained_forces)
+        energy_model(system, periodic=False, add_constrained_forces=add_constrained_forces)
     return Potential(system, chunk_size, add_constrained_forces)
 
 
@@ -107,16 +107,17 @@ def energy_terms(
     *,
     add_constrained_forces: bool = False,
 ) -> dict[str, jax.Array]:
-    """Energies by section, scalars in kJ/mol; 1-4 interactions count in ``vdW`` and ``Electrostatics``.
+    """Energies by section, kJ/mol, scalars or ``(n_conformers,)``; 1-4 pairs count in ``vdW`` and ``Electrostatics``.
 
     Parameters
     ----------
     positions
-        ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; by default the system's own.
+        ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm; by default the system's own. Isolated molecules also take
+        ``(n_conformers, n, 3)``.
     theta
         As for :meth:`parameterize`.
     box_vectors, neighbors
         As for the potential of :meth:`to_jax_potential`.
     """
-    potential = Potential(system, 1, add_constrained_forces)
+    potential = Potential(system, 16, add_constrained_forces)
     return potential.by_section(system.own_positions(positions), system.as_theta(theta), box_vectors, neighbors)

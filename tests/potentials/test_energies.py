@@ -108,6 +108,7 @@ def test_conformers_in_chunks(stock_sage):
     for chunk_size in (1, 3, 7, 100):
         energies = system.to_jax_potential(chunk_size=chunk_size)(stack, theta)
         np.testing.assert_allclose(energies, one_by_one, rtol=1e-12)
+    np.testing.assert_allclose(sum(system.energy_terms(stack, theta).values()), one_by_one, rtol=1e-12)
 
 
 def test_sites_are_placed_where_openmm_places_them():
