@@ -17,7 +17,7 @@ from openff_diffsystem import DiffSystem  # noqa: E402
 from tests import boxes  # noqa: E402
 from tests.molecules import IMATINIB, with_charges  # noqa: E402
 from tests.openmm_reference import Reference  # noqa: E402
-from tests.test_periodic import BOXES  # noqa: E402
+from tests.potentials.periodic.test_periodic import BOXES  # noqa: E402
 
 TABLE = Path(__file__).parents[1] / "docs" / "parity.md"
 

@@ -17,12 +17,14 @@ Run ``python examples/refit_torsion.py``; it takes about half a minute.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import openmm
 import optax
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from openff.toolkit import ForceField, Molecule
 from tqdm import tqdm
@@ -87,10 +89,18 @@ def print_changes(before: SelectedParameters, after: SelectedParameters) -> None
         print(f"{label:<24}{unit:<20}{old:>10.4f}{new:>10.4f}")
 
 
-def plot(path: Path, angles: np.ndarray, reference: np.ndarray, before: jax.Array, after: jax.Array) -> None:
+class Curves(NamedTuple):
+    """Angles of the frames in degrees; energies of the reference and of both force fields, (n_frames,), kJ/mol."""
+
+    angles: np.ndarray
+    reference: np.ndarray
+    before: jax.Array
+    after: jax.Array
+
+
+def draw(axes: Axes, curves: Curves) -> None:
     """The three curves, each force field shifted by its best constant."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
+    angles, reference, before, after = curves
     axes.plot(angles, reference, "o", color="black", label="reference, GFN2-xTB", zorder=3)
     for energies, name, style in (
         (before, "before, Sage 2.2.1", {"linestyle": "--", "color": "tab:orange"}),
@@ -104,6 +114,12 @@ def plot(path: Path, angles: np.ndarray, reference: np.ndarray, before: jax.Arra
     axes.set_xticks(range(-90, 271, 30))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3, frameon=False, fontsize="small")
+
+
+def plot(path: Path, curves: Curves) -> None:
+    """The curves as a picture."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    draw(figure.subplots(), curves)
     figure.savefig(path, dpi=150)
 
 
@@ -119,7 +135,7 @@ def openmm_energies(force_field: ForceField, ligand: Molecule, positions: np.nda
     return np.array(energies)
 
 
-def main() -> None:
+def main() -> Curves:
     """Refit, write, plot, and check with OpenMM."""
     OUTPUT.mkdir(exist_ok=True)
     ligand = Molecule.from_file(str(HERE / "data" / "imatinib.sdf"))
@@ -144,13 +160,15 @@ def main() -> None:
     before, after = potential(positions, sage), potential(positions, refit)
     print(f"RMSE before {rmse(before, reference):.2f} kJ/mol, after {rmse(after, reference):.2f} kJ/mol")
     print_changes(sage, refit)
-    plot(OUTPUT / "refit.png", scan["angles"], reference, before, after)
+    curves = Curves(scan["angles"], reference, before, after)
+    plot(OUTPUT / "refit.png", curves)
 
     refit.to_force_field(force_field).to_file(str(OUTPUT / "refit.offxml"))
     stock = ForceField(str(OUTPUT / "refit.offxml"))
     difference = np.max(np.abs(openmm_energies(stock, ligand, scan["positions"]) - after))
     print(f"\nStock ForceField and OpenMM differ from us by at most {difference:.1e} kJ/mol")
     assert difference < 1e-6 + 1e-7 * np.max(np.abs(after))
+    return curves
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from openff_diffsystem.system.construction import from_smirnoff
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.frames import evaluate_frames
 from openff_diffsystem.system.lists import neighbor_list, particle_positions
-from openff_diffsystem.system.model import assignment_model, model
+from openff_diffsystem.system.model import assignment_model, energy_model
 from openff_diffsystem.system.potential import energy_terms, to_jax_potential
 from openff_diffsystem.system.storage import load, save
 
@@ -38,7 +38,7 @@ class DiffSystem(SystemData):
     load = classmethod(load)  # type: ignore[var-annotated]
     save = save
 
-    model = model
+    model = energy_model
     assignment_model = assignment_model
     particle_positions = particle_positions
     neighbor_list = neighbor_list

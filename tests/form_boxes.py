@@ -17,9 +17,9 @@ from openff.toolkit.typing.engines.smirnoff.parameters import (
 
 from openff_diffsystem import DiffSystem
 from tests.boxes import TRICLINIC, centered, solvate
+from tests.forms.test_forms import custom_forms
 from tests.molecules import with_charges
 from tests.openmm_reference import context_of
-from tests.test_forms import custom_forms
 
 CHARGES = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
     <Electrostatics version="0.4" scale14="0.8333333333" cutoff="9.0 * angstrom"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,7 +24,8 @@ from openff_diffsystem.interop.arrays import dtype_name, to_jax
 from openff_diffsystem.interop.programs import EnergyInputs, Program, energy_program, replaced
 from openff_diffsystem.parameters.force_field import SelectedParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
-from openff_diffsystem.system.arguments import check_positions
+from openff_diffsystem.system.arguments import check_shapes
+from openff_diffsystem.system.model import EnergyModel
 from openff_diffsystem.system.potential import Potential
 
 if TYPE_CHECKING:
@@ -98,19 +100,17 @@ class EnergyCall:
         """
         if self._constants is None:
             self._require_finite(arrays)
-            periodic = self.inputs.box_vectors is not None
-            model = self.potential.model(periodic)
-            neighbors = self.neighbors
-            if periodic:
-                neighbors = self._neighbors(arrays)
-            self._constants = (model, neighbors)
+            model = self.potential.model(self.inputs.box_vectors is not None)
+            self._constants = (model, self._neighbors(model, arrays))
         return self._constants
 
     def _require_finite(self, arrays: Sequence[jax.Array]) -> None:
         for name, leaf, array in zip(self.names, self.leaves, arrays, strict=True):
             require_finite(name, leaf, array, _NOT_FINITE.get(name, NonFiniteParameterError))
 
-    def _neighbors(self, arrays: Sequence[jax.Array]) -> NeighborList:
+    def _neighbors(self, model: EnergyModel, arrays: Sequence[jax.Array]) -> NeighborList | None:
+        if self.inputs.box_vectors is None:
+            return None
         if any(tuple(a.shape) != tuple(leaf.shape) for a, leaf in zip(arrays, self.leaves, strict=True)):
             if self.neighbors is None:
                 raise UnsupportedInputError(
@@ -118,9 +118,8 @@ class EnergyCall:
                     "pass neighbors=system.neighbor_list(positions, box_vectors)"
                 )
             return self.neighbors
-        concrete = jax.tree.unflatten(self.structure, arrays)
-        theta = replaced(self.potential.model(True), concrete)
-        return self.potential.serving_list(concrete.positions, theta, concrete.box_vectors, self.neighbors)
+        inputs = jax.tree.unflatten(self.structure, arrays)
+        return self.potential.lists.covering(inputs.configuration(self.neighbors), replaced(model, inputs))
 
 
 def require_finite(name: str, leaf: Any, array: jax.Array, error: type[Exception]) -> None:
@@ -160,21 +159,14 @@ def complete_inputs(
     for name, array in (("positions", positions), ("box_vectors", box_vectors)):
         if array is not None and not hasattr(array, "shape"):
             raise UnsupportedInputError(f"{name} must be an array, in nm, got {type(array).__name__}")
-    check_positions(tuple(positions.shape), system.n_atoms, system.n_positions)
-    if box_vectors is not None:
-        if tuple(box_vectors.shape) != (3, 3):
-            raise BoxError(f"box vectors must have shape (3, 3), got {tuple(box_vectors.shape)}")
-        if len(positions.shape) != 2:
-            raise PositionsError(
-                f"a periodic system takes one configuration at a time, got shape {tuple(positions.shape)}"
-            )
+    check_shapes(system, tuple(positions.shape), None if box_vectors is None else tuple(box_vectors.shape))
     if parameters is not None and not isinstance(parameters, Mapping):
         raise UnsupportedInputError(f"parameters must be a mapping by section, got {type(parameters).__name__}")
     return EnergyInputs(positions, checked_theta(system, theta), box_vectors, parameters or None)
 
 
 def checked_theta(system: SystemData, theta: Any) -> Any:
-    """Theta as it is, with leaves of any framework, if it is one of this system.
+    """Theta as it is, with leaves of any framework, if it is one of this system; frozen values for jax.
 
     Raises
     ------
@@ -187,6 +179,7 @@ def checked_theta(system: SystemData, theta: Any) -> Any:
         if theta.selection.layout != system.parameter_layout:
             raise ParameterMismatchError("these parameters are selected from another force field")
         theta.replace(theta.vector)  # checks the shape
+        theta = dataclasses.replace(theta, frozen=jnp.asarray(theta.frozen))
     else:
         if isinstance(theta, list | tuple):
             raise UnsupportedInputError(f"theta must be parameters or an array, got a {type(theta).__name__}")

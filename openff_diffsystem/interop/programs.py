@@ -1,7 +1,7 @@
 """Energies as compiled functions of a flat list of arrays, and their derivatives as functions of the same kind.
 
 Frameworks differentiate by asking for the transpose, the tangent or the batch of a function. Each of these is a program
-again, made once and compiled once, so that any order and any nesting is had.
+again, made once and compiled once, so that any order and any nesting is possible.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from openff_diffsystem.parameters.force_field import ForceFieldParameters, Selec
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
 from openff_diffsystem.system import compiled
-from openff_diffsystem.system.compiled import Model
+from openff_diffsystem.system.arguments import Configuration
+from openff_diffsystem.system.model import EnergyModel, Theta
 
 
 class Program:
@@ -116,19 +117,19 @@ class EnergyInputs(NamedTuple):
     box_vectors: Any = None
     parameters: Any = None
 
+    def configuration(self, neighbors: NeighborList | None) -> Configuration:
+        """The positions and the box, with a neighbour list that was found for them."""
+        return Configuration(self.positions, self.box_vectors, neighbors)
+
 
 @lru_cache(maxsize=256)
 def energy_program(structure: Any, chunk_size: int) -> Program:
     """The energy, kJ/mol, of ``((model, neighbors), *leaves of EnergyInputs)``; ``structure`` is their tree."""
 
-    def function(constants: tuple[Model, NeighborList | None], *leaves: jax.Array) -> tuple[jax.Array]:
+    def function(constants: tuple[EnergyModel, NeighborList | None], *leaves: jax.Array) -> tuple[jax.Array]:
+        model, neighbors = constants
         inputs = jax.tree.unflatten(structure, leaves)
-        theta = replaced(constants[0], inputs)
-        if inputs.box_vectors is not None:
-            return (compiled.energy_in_box(constants[0], inputs.positions, theta, inputs.box_vectors, constants[1]),)
-        if inputs.positions.ndim == 2:
-            return (compiled.energy(constants[0], inputs.positions, theta),)
-        return (compiled.conformer_energies(constants[0], inputs.positions, theta, chunk_size),)
+        return (compiled.energy(model, inputs.configuration(neighbors), replaced(model, inputs), chunk_size),)
 
     return Program(function)
 
@@ -137,7 +138,7 @@ def energy_program(structure: Any, chunk_size: int) -> Program:
 def parameters_program(structure: Any, unique: bool) -> Program:
     """The system parameters by section of ``(model, *leaves of theta)``."""
 
-    def function(constants: Model, *leaves: jax.Array) -> tuple:
+    def function(constants: EnergyModel, *leaves: jax.Array) -> tuple:
         theta = flat(jax.tree.unflatten(structure, leaves))
         parameters = constants.parameters(theta)
         if unique:
@@ -147,7 +148,7 @@ def parameters_program(structure: Any, unique: bool) -> Program:
     return Program(function)
 
 
-def replaced(model: Model, inputs: EnergyInputs) -> compiled.Theta:
+def replaced(model: EnergyModel, inputs: EnergyInputs) -> Theta:
     """What the compiled energies take for theta: sections replaced in the wider of both precisions."""
     theta = flat(inputs.theta)
     if not inputs.parameters:
@@ -157,7 +158,7 @@ def replaced(model: Model, inputs: EnergyInputs) -> compiled.Theta:
     return SystemParameters(base.values.astype(dtype), base.layout).replace(inputs.parameters)
 
 
-def flat(theta: Any) -> compiled.Theta:
+def flat(theta: Any) -> Theta:
     """The flat vector of force-field parameters or of a selection; system parameters as they are."""
     if isinstance(theta, SelectedParameters):
         theta = theta.merge()

@@ -75,8 +75,8 @@ class TorchPotential(torch.nn.Module):
                 raise UnsupportedInputError(
                     f"trainable must be force-field parameters or a selection of them, got {type(trainable).__name__}"
                 )
-            vector, self._unravel = checked_theta(system, trainable).to_vector()
-            self.theta = torch.nn.Parameter(torch.from_numpy(np.array(vector)))
+            vector, self._unravel = jax.tree.map(np.array, checked_theta(system, trainable)).to_vector()
+            self.theta = torch.nn.Parameter(torch.from_numpy(vector))
         self._potential: Potential | None = None
         self._started()
 

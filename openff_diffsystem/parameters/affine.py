@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -19,13 +19,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from openff_diffsystem.parameters.assignment import AffineRows, Assignment
-
-primitive_linearizations: dict[Primitive, Any] = {}
-try:
-    from jax._src.interpreters.ad import fallback_linearize_rule, primitive_linearizations
-except ImportError:  # jax promises nothing of these names: without them everything works, more slowly outside jit
-    pass
+from openff_diffsystem.parameters.assignment import Assignment
 
 
 class AffineMap:
@@ -150,32 +144,3 @@ _adjoint = _primitive("adjoint", "_adjoint", to_values=False)
 ad.defjvp(_affine, lambda tangent, theta, *, map: _linear.bind(tangent, map=map))
 ad.deflinear2(_linear, lambda cotangent, _, *, map: [_adjoint.bind(cotangent, map=map)])
 ad.deflinear2(_adjoint, lambda cotangent, _, *, map: [_linear.bind(cotangent, map=map)])
-
-
-def _linearize(primitive: Primitive, linear: Primitive, *arguments: Any, map: AffineMap) -> Any:
-    """The value, and the linear map of tangents, which needs nothing of the argument.
-
-    jax's own rule finds the same by tracing and simplifying a program, a quarter of the time of a VJP outside jit.
-    The form of its answer differs between versions, and so it is asked once; where its form is unknown, it stands.
-    """
-    *_, theta = arguments
-    length = _length_of_a_linearization()
-    if length not in (4, 5) or not jnp.issubdtype(theta.dtype, jnp.inexact):
-        return fallback_linearize_rule(primitive, *arguments, map=map)
-
-    def of_tangent(*residuals_and_tangent: Any) -> Any:
-        return linear.bind(residuals_and_tangent[-1], map=map)
-
-    # value, whether its tangent may differ from zero, residuals, and from jax 0.11 on structured residuals
-    return (primitive.bind(theta, map=map), True, [], *[None] * (length - 4), of_tangent)
-
-
-@cache
-def _length_of_a_linearization() -> int:
-    nothing = AffineMap(AffineRows.empty(1, 1).flatten(), (1,), 1)
-    with jax.ensure_compile_time_eval():
-        return len(fallback_linearize_rule(_affine, True, [True], np.zeros(1), map=nothing))
-
-
-for _primitive_, _linear_part in ((_affine, _linear), (_linear, _linear), (_adjoint, _adjoint)):
-    primitive_linearizations[_primitive_] = partial(_linearize, _primitive_, _linear_part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -20,7 +21,8 @@ from openff_diffsystem.parameters.offxml import handlers_of, read_handlers, writ
 from openff_diffsystem.parameters.table import ParameterTable
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["vector"], meta_fields=["layout"])
+@jax.tree_util.register_dataclass
+@dataclass(eq=False, repr=False)
 class ForceFieldParameters:
     """The numbers of a force field, one row per SMIRKS parameter, shared by every place they apply to.
 
@@ -36,11 +38,7 @@ class ForceFieldParameters:
     """
 
     vector: jax.Array
-    layout: ParameterLayout
-
-    def __init__(self, vector: Any, layout: ParameterLayout) -> None:
-        self.vector = vector
-        self.layout = layout
+    layout: ParameterLayout = field(metadata={"static": True})
 
     @classmethod
     def from_force_field(cls, force_field: Any) -> ForceFieldParameters:
@@ -154,7 +152,7 @@ class ForceFieldParameters:
         """
         components = self.layout.components
         chosen = np.ones(len(components), dtype=bool)
-        for field, wanted, matches in (
+        for name, wanted, matches in (
             ("section", section, fnmatchcase),
             ("attribute", attribute, fnmatchcase),
             ("id", id, str.__eq__),
@@ -163,18 +161,20 @@ class ForceFieldParameters:
             if wanted is None:
                 continue
             patterns = [wanted] if isinstance(wanted, str) else list(wanted)
-            have = [getattr(component, field) for component in components]
+            have = [getattr(component, name) for component in components]
             hits = np.zeros((len(patterns), len(components)), dtype=bool)
             for i, pattern in enumerate(patterns):
                 known = {value: matches(value, pattern) for value in set(have) if value is not None}
                 hits[i] = [known.get(value, False) for value in have]
                 if not hits[i].any():
-                    raise ParameterMismatchError(f"no component has {field} {pattern!r}")
+                    raise ParameterMismatchError(f"no component has {name} {pattern!r}")
             chosen &= hits.any(axis=0)
         if not chosen.any():
             raise ParameterMismatchError("each name exists, but no component has all of them")
         positions = np.flatnonzero(chosen)
-        return SelectedParameters(self.vector[positions], Selection(self.layout, positions, np.asarray(self.vector)))
+        # a copy, so that a compiled step may take over the memory of a selection
+        frozen = jnp.array(self.vector)
+        return SelectedParameters(self.vector[positions], frozen, Selection(self.layout, StaticArray(positions)))
 
     def table(self) -> ParameterTable:
         """The parameters as a table for people: prints, renders in notebooks, and feeds ``pandas.DataFrame``."""
@@ -184,41 +184,41 @@ class ForceFieldParameters:
         return f"ForceFieldParameters({self.layout!r}, dtype={getattr(self.vector, 'dtype', None)})"
 
 
+@dataclass(frozen=True)
 class Selection:
-    """Which components of a vector are trainable, and the values of those that are not. Static, compared by content."""
+    """Which components of a vector are trainable. Static, compared by content."""
 
-    def __init__(self, layout: ParameterLayout, positions: np.ndarray, frozen: np.ndarray) -> None:
-        self.layout = layout
-        self.positions = positions
-        self.frozen = frozen
-        self._content = (layout, StaticArray(positions), StaticArray(frozen))
-        self._hash = hash(self._content)
+    layout: ParameterLayout
+    trainable: StaticArray
 
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Selection) and self._content == other._content)
-
-    def __hash__(self) -> int:
-        return self._hash
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the trainable components stand in the vector of all, ``(n_selected,)``."""
+        return self.trainable.array
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["vector"], meta_fields=["selection"])
+@jax.tree_util.register_dataclass
+@dataclass(eq=False, repr=False)
 class SelectedParameters:
     """The trainable part of :class:`ForceFieldParameters`; the rest is frozen. Takes its place everywhere.
+
+    A pytree with two leaves. Frozen values are arguments of a compiled function, as the trainable ones are: when they
+    change, nothing is compiled again. Gradients with respect to them are zero, so that Adam and its like leave them
+    alone. Weight decay, noise and ``jax.tree.map`` change them: there, use the vector of :meth:`to_vector`.
 
     Attributes
     ----------
     vector
-        ``(n_selected,)``, MD units.
+        ``(n_selected,)``, MD units: the trainable values.
+    frozen
+        ``(n_values,)``, MD units: the values of all other components. Those of the trainable ones are not used.
     selection
-        Which components these are, and the frozen values of the others. Static.
+        Which components are trainable. Static.
     """
 
     vector: jax.Array
-    selection: Selection
-
-    def __init__(self, vector: Any, selection: Selection) -> None:
-        self.vector = vector
-        self.selection = selection
+    frozen: jax.Array
+    selection: Selection = field(metadata={"static": True})
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -240,11 +240,11 @@ class SelectedParameters:
             raise ParameterMismatchError(
                 f"the selection has {len(self.selection.positions)} values, got shape {jnp.shape(vector)}"
             )
-        return SelectedParameters(vector, self.selection)
+        return SelectedParameters(vector, self.frozen, self.selection)
 
     def merge(self) -> ForceFieldParameters:
         """All parameters: the trainable values put back among the frozen ones."""
-        frozen = jnp.asarray(self.selection.frozen, dtype=jnp.result_type(self.vector))
+        frozen = jax.lax.stop_gradient(jnp.asarray(self.frozen, dtype=jnp.result_type(self.vector)))
         return ForceFieldParameters(frozen.at[self.selection.positions].set(self.vector), self.selection.layout)
 
     def to_force_field(self, template: Any) -> Any:

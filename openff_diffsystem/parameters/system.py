@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -98,7 +98,8 @@ class SystemLayout:
         return f"SystemLayout({', '.join(f'{s.n_terms} {name}' for name, s in self.sections.items())})"
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["layout"])
+@jax.tree_util.register_dataclass
+@dataclass(eq=False, repr=False)
 class SystemParameters:
     """Force-field parameters as applied to one topology. A pytree with one leaf.
 
@@ -114,11 +115,7 @@ class SystemParameters:
     """
 
     values: jax.Array
-    layout: SystemLayout
-
-    def __init__(self, values: Any, layout: SystemLayout) -> None:
-        self.values = values
-        self.layout = layout
+    layout: SystemLayout = field(metadata={"static": True})
 
     def __getitem__(self, section: str) -> jax.Array:
         """The terms of a section, ``(..., n_terms, n_columns)``, in the order of ``DiffSystem.indices(section)``."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -46,40 +48,39 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
 }
 """Number of arguments and meaning, by name (OpenMM User Guide, "Writing Custom Expressions")."""
 
-_OPERATORS: dict[str, tuple[int, int, Callable[..., Any]]] = {
-    "+": (1, 2, jnp.add),
-    "-": (1, 2, jnp.subtract),
-    "*": (2, 3, jnp.multiply),
-    "/": (2, 3, jnp.divide),
-    "^": (4, 4, jnp.power),
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= 64:
+        # the derivative of a general power has a logarithm of the base
+        return jax.lax.integer_pow(jnp.asarray(base), int(exponent))
+    return jnp.power(base, exponent)
+
+
+_OPERATORS: dict[type[ast.operator], Callable[..., Any]] = {
+    ast.Add: jnp.add,
+    ast.Sub: jnp.subtract,
+    ast.Mult: jnp.multiply,
+    ast.Div: jnp.divide,
+    ast.Pow: _power,
 }
-"""How strongly an operator binds, how strongly those to its right must bind, and its meaning."""
 
-_SIGN_BINDS = 3
-"""``-x^2`` is ``-(x^2)``, and ``-x*y`` is ``(-x)*y``."""
+_NAME = r"[A-Za-z_]\w*"
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<mark>[-+*/^(),]))"
-)
+_TOKEN = re.compile(rf"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|{_NAME}|[-+*/^(),])")
 
 
-class Number(NamedTuple):
-    """A constant."""
+_OPEN = ("+", "-", "*", "/", "^", "(", ",")
+"""Marks after which an operand comes."""
 
-    value: float
-
-
-class Variable(NamedTuple):
-    """A name that is given a value, or defined later in the expression."""
-
-    name: str
+_VALUE = ";"
+"""What the value of an expression is called among its definitions: no name that one can have."""
 
 
-class Call(NamedTuple):
-    """A function or an operator, and what it is applied to."""
+class Step(NamedTuple):
+    """A number, the name of a variable, or an operation and at which places those stand that it is applied to."""
 
-    name: str
-    arguments: tuple[Any, ...]
+    meaning: float | str | Callable[..., Any]
+    operands: range
 
 
 class Expression:
@@ -105,19 +106,19 @@ class Expression:
     """
 
     def __init__(self, text: str, particle_functions: Mapping[str, int] | None = None) -> None:
-        value, *definitions = [part for part in text.split(";") if part.strip()] or [""]
-        self._value = _Parser(text, value, particle_functions or {}).parse()
-        self._definitions: dict[str, Any] = {}
-        for part in reversed(definitions):
-            name, equals, meaning = part.partition("=")
-            if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name.strip()):
-                raise ExpressionError(f"{part.strip()!r} is no definition, in {text!r}")
-            self._definitions[name.strip()] = _Parser(text, meaning, particle_functions or {}).parse()
+        value, *definitions = text.split(";")
+        self._definitions: dict[str, list[Step]] = {}
         needed: dict[str, None] = {}
-        known: set[str] = set()
-        for name, meaning in (*self._definitions.items(), ("", self._value)):
-            needed |= dict.fromkeys(variable for variable in _names(meaning) if variable not in known)
-            known.add(name)
+        for part in (*filter(str.strip, reversed(definitions)), f"{_VALUE}={value}"):
+            name, equals, meaning = (piece.strip() for piece in part.partition("="))
+            try:
+                if not equals or not re.fullmatch(rf"{_NAME}|{_VALUE}", name):
+                    raise ExpressionError(f"{part.strip()!r} is no definition")
+                steps, used = _read(meaning, particle_functions or {})
+            except ExpressionError as error:
+                raise ExpressionError(f"{error}, in {text!r}") from None
+            needed |= dict.fromkeys(variable for variable in used if variable not in self._definitions)
+            self._definitions[name] = steps
         self.variables = tuple(needed)
 
     def __call__(self, /, **values: Any) -> Any:
@@ -129,9 +130,9 @@ class Expression:
 
         def function(*given: Any) -> Any:
             scope = dict(zip(self.variables, given, strict=True))
-            for name, meaning in self._definitions.items():
-                scope[name] = _evaluate(meaning, scope)
-            return jnp.broadcast_to(jnp.asarray(_evaluate(self._value, scope), dtype), shape)
+            for name, steps in self._definitions.items():
+                scope[name] = _evaluate(steps, scope)
+            return jnp.broadcast_to(jnp.asarray(scope[_VALUE], dtype), shape)
 
         arrays = jnp.broadcast_arrays(*(jnp.asarray(values[name]) for name in self.variables))
         shape, dtype = (arrays[0].shape, jnp.result_type(*arrays)) if arrays else ((), None)
@@ -172,113 +173,93 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _names(node: Any) -> Iterator[str]:
-    if isinstance(node, Variable):
-        yield node.name
-    elif isinstance(node, Call):
-        for argument in node.arguments:
-            yield from _names(argument)
+def _evaluate(steps: Sequence[Step], scope: Mapping[str, Any]) -> Any:
+    values: list[Any] = [None] * len(steps)
+    for place, (meaning, operands) in reversed([*enumerate(steps)]):
+        if isinstance(meaning, str):
+            values[place] = scope[meaning]
+        elif isinstance(meaning, float):
+            values[place] = meaning
+        else:
+            values[place] = meaning(*(values[operand] for operand in operands))
+    return values[0]
 
 
-def _evaluate(node: Any, scope: Mapping[str, Any]) -> Any:
-    if isinstance(node, Number):
-        return node.value
-    if isinstance(node, Variable):
-        return scope[node.name]
-    if node.name == "^" and (exponent := _whole(node.arguments[1])) is not None:
-        # the derivative of a general power has a logarithm of the base
-        return jax.lax.integer_pow(jnp.asarray(_evaluate(node.arguments[0], scope)), exponent)
-    arguments = [_evaluate(argument, scope) for argument in node.arguments]
-    if node.name == "negative":
-        return -arguments[0]
-    meaning = _OPERATORS[node.name][2] if node.name in _OPERATORS else _FUNCTIONS[node.name][1]
-    return meaning(*arguments)
+def _read(text: str, particle_functions: Mapping[str, int]) -> tuple[list[Step], list[str]]:
+    """The steps of a value, each before those that it is applied to, and its variables from left to right.
+
+    Python's operators bind as OpenMM's do, ``**`` for ``^``.
+    """
+    try:
+        nodes = [ast.parse(" ".join(map(_as_python, _tokens(text))), mode="eval").body]
+    except (SyntaxError, RecursionError, MemoryError):  # the tokens are in order: only their nesting is left to refuse
+        raise ExpressionError("the expression nests too deeply") from None
+    steps: list[Step] = []
+    variables: list[tuple[int, str]] = []
+    for node in nodes:  # which grow meanwhile: sums of a thousand terms need no recursion
+        meaning, operands = _step(node, particle_functions)
+        steps.append(Step(meaning, range(len(nodes), len(nodes) + len(operands))))
+        nodes += operands
+        if isinstance(meaning, str):
+            variables.append((node.col_offset, meaning))
+    return steps, [name for _, name in sorted(variables)]
 
 
-def _whole(node: Any) -> int | None:
-    """The exponent, where it is a constant whole number of moderate size."""
-    if isinstance(node, Call) and node.name == "negative":
-        found = _whole(node.arguments[0])
-        return None if found is None else -found
-    if isinstance(node, Number) and node.value.is_integer() and abs(node.value) <= 64:
-        return int(node.value)
-    return None
+def _tokens(text: str) -> list[str]:
+    """Numbers, names and marks, if in an order that OpenMM allows: Python allows more."""
+    tokens: list[str] = []
+    end, depth, before = 0, 0, "("
+    while end < len(text) or depth or before in _OPEN:
+        found = _TOKEN.match(text, end)
+        if found is None and end < len(text):
+            raise ExpressionError(f"{text[end:].strip()[0]!r} has no meaning")
+        token, end = (found[1], found.end()) if found else ("the end", end)
+        depth += (token == "(") - (token == ")")
+        opens = token not in tuple("+*/^,)") if before in _OPEN else token in tuple("-+*/^,)")
+        calls = token == "(" and re.fullmatch(_NAME, before)
+        if not found or depth < 0 or not (opens or calls):
+            raise ExpressionError(f"{token!r} is not expected there")
+        tokens.append(token)
+        before = token
+    return tokens
 
 
-class _Parser:
-    """By precedence, from left to right."""
+def _as_python(token: str) -> str:
+    """A token that Python reads: no keyword as a name, and ``007.`` for ``007``."""
+    if re.fullmatch(_NAME, token):
+        return f"_{token.encode().hex()}"
+    return f"{token}." if token.isdigit() else "**" if token == "^" else token
 
-    def __init__(self, whole: str, text: str, particle_functions: Mapping[str, int]) -> None:
-        self.whole, self.particle_functions = whole, particle_functions
-        self.tokens: list[tuple[str, str]] = []
-        end, text = 0, text.rstrip()
-        while end < len(text):
-            found = _TOKEN.match(text, end)
-            if found is None:
-                raise ExpressionError(f"{text[end:].strip()[0]!r} has no meaning, in {whole!r}")
-            kind: str = found.lastgroup  # type: ignore[assignment]
-            self.tokens.append((kind, found[kind]))
-            end = found.end()
-        self.tokens.append(("end", "the end"))
-        self.at = 0
 
-    def parse(self) -> Any:
-        """All of it."""
-        node = self._operation(0)
-        if self.tokens[self.at][0] != "end":
-            raise self._unexpected()
-        return node
+def _name(node: ast.Name) -> str:
+    """The name that :func:`_as_python` hid."""
+    return bytes.fromhex(node.id[1:]).decode()
 
-    def _operation(self, least: int) -> Any:
-        node = self._operand()
-        while (mark := self.tokens[self.at][1]) in _OPERATORS and _OPERATORS[mark][0] >= least:
-            self.at += 1
-            node = Call(mark, (node, self._operation(_OPERATORS[mark][1])))
-        return node
 
-    def _operand(self) -> Any:
-        kind, text = self.tokens[self.at]
-        if kind == "number":
-            self.at += 1
-            return Number(float(text))
-        if kind == "name":
-            self.at += 1
-            return self._call(text) if self.tokens[self.at][1] == "(" else Variable(text)
-        if text == "-":
-            self.at += 1
-            return Call("negative", (self._operation(_SIGN_BINDS),))
-        if text != "(":
-            raise self._unexpected()
-        self.at += 1
-        node = self._operation(0)
-        self._expect(")")
-        return node
-
-    def _call(self, name: str) -> Any:
-        arguments: list[Any] = []
-        while self.tokens[self.at][1] == ("," if arguments else "("):
-            self.at += 1
-            arguments.append(self._operation(0))
-        self._expect(")")
-        if name in self.particle_functions:
-            wanted = self.particle_functions[name]
-            if all(isinstance(a, Variable) and re.fullmatch(r"p[1-9]\d*", a.name) for a in arguments):
-                self._require(name, wanted, len(arguments))
-                return Variable(f"{name}({','.join(a.name for a in arguments)})")
-            raise ExpressionError(f"{name} takes particles (p1, p2, ...), in {self.whole!r}")
-        if name not in _FUNCTIONS:
-            raise ExpressionError(f"{name} is no function that is covered, in {self.whole!r}")
-        self._require(name, _FUNCTIONS[name][0], len(arguments))
-        return Call(name, tuple(arguments))
-
-    def _require(self, name: str, wanted: int, given: int) -> None:
-        if given != wanted:
-            raise ExpressionError(f"{name} takes {wanted} arguments, not {given}, in {self.whole!r}")
-
-    def _expect(self, mark: str) -> None:
-        if self.tokens[self.at][1] != mark:
-            raise self._unexpected()
-        self.at += 1
-
-    def _unexpected(self) -> ExpressionError:
-        return ExpressionError(f"{self.tokens[self.at][1]!r} is not expected there, in {self.whole!r}")
+def _step(
+    node: ast.expr, particle_functions: Mapping[str, int]
+) -> tuple[float | str | Callable[..., Any], list[ast.expr]]:
+    """What a node means, and what it is applied to."""
+    match node:
+        case ast.Constant(value=float(value)):
+            return value, []
+        case ast.Name():
+            return _name(node), []
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return operator.neg, [operand]
+        case ast.BinOp(left=left, op=sign, right=right):
+            return _OPERATORS[type(sign)], [left, right]
+        case ast.Call(func=ast.Name() as function, args=arguments):
+            name = _name(function)
+            wanted, meaning = _FUNCTIONS.get(name, (particle_functions.get(name), None))
+            if wanted is None:
+                raise ExpressionError(f"{name} is no function that is covered")
+            if len(arguments) != wanted:
+                raise ExpressionError(f"{name} takes {wanted} arguments, not {len(arguments)}")
+            if meaning is not None:
+                return meaning, arguments
+            particles = [_name(a) for a in arguments if isinstance(a, ast.Name)]
+            if len([p for p in particles if re.fullmatch(r"p[1-9][0-9]*", p)]) != wanted:
+                raise ExpressionError(f"{name} takes particles (p1, p2, ...)")
+            return f"{name}({','.join(particles)})", []
+    raise ExpressionError("',' is not expected there")  # a tuple is all that is left

@@ -2,69 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from openff_diffsystem.parameters.system import SystemParameters
-from openff_diffsystem.potentials.isolated import complete_positions, term_energies, total_energy
+from openff_diffsystem.potentials.isolated import Interactions, complete_positions, term_energies, total_energy
 from openff_diffsystem.potentials.periodic.energy import periodic_energy, periodic_term_energies
-from openff_diffsystem.potentials.periodic.neighbors import NeighborList
-from openff_diffsystem.system.model import Model, Theta
+from openff_diffsystem.system.arguments import Configuration
+from openff_diffsystem.system.model import EnergyModel, Theta
+
+
+def energy(model: EnergyModel, configuration: Configuration, theta: Theta, chunk_size: int = 1) -> jax.Array:
+    """The potential energy, kJ/mol: a scalar, or ``(n_conformers,)`` of a stack, ``chunk_size`` of them at once."""
+    return _energy(model, configuration, theta, _at_once(configuration, chunk_size))
+
+
+def section_energies(
+    model: EnergyModel, configuration: Configuration, theta: Theta, chunk_size: int = 1
+) -> dict[str, jax.Array]:
+    """The energies of the sections, in the shape of :func:`energy`."""
+    return _section_energies(model, configuration, theta, _at_once(configuration, chunk_size))
+
+
+# compiled as a whole: to trace a derivative again for every call takes longer than to evaluate a small system
+energy_and_slopes = jax.jit(jax.value_and_grad(energy, argnums=2))
+"""The energy of one configuration, and its gradient in theta."""
 
 
 @jax.jit
-def complete(model: Model, positions: jax.Array, theta: Theta) -> jax.Array:
+def complete(model: EnergyModel, positions: jax.Array, theta: Theta) -> jax.Array:
     """Positions of all particles, ``(n_particles, 3)``, nm."""
     return complete_positions(model.local, positions, model.parameters(theta))
 
 
 @jax.jit
-def energy(model: Model, positions: jax.Array, theta: Theta) -> jax.Array:
-    """Of isolated molecules, kJ/mol."""
-    return total_energy(model.interactions, positions, model.parameters(theta))
+def reach_used(model: EnergyModel, configuration: Configuration, theta: Theta) -> jax.Array:
+    """How much of the skin of its neighbour list a configuration has used up, nm."""
+    particles = complete(model, configuration.positions, theta)
+    return configuration.neighbors.reach_used(particles, configuration.box_vectors)  # type: ignore[union-attr]
 
 
-@partial(jax.jit, static_argnames="chunk_size")
-def conformer_energies(model: Model, positions: jax.Array, theta: Theta, chunk_size: int) -> jax.Array:
-    """Of isolated molecules in many conformers, ``(n_conformers,)``, kJ/mol."""
-    parameters = model.parameters(theta)
-    return jax.lax.map(
-        lambda one: total_energy(model.interactions, one, parameters),
-        positions,
-        batch_size=min(chunk_size, positions.shape[0]) or None,
-    )
+def _at_once(configuration: Configuration, chunk_size: int) -> int | None:
+    """How many conformers are evaluated at once; ``None`` for one configuration, so that any chunk size shares it."""
+    shape = configuration.positions.shape
+    return min(chunk_size, shape[0]) or None if len(shape) == 3 else None
 
 
-@jax.jit
-def section_energies(model: Model, positions: jax.Array, theta: Theta) -> dict[str, jax.Array]:
-    """Of isolated molecules by section, kJ/mol."""
-    terms = term_energies(model.interactions, positions, model.parameters(theta))
-    return {section: jnp.sum(energies) for section, energies in terms.items()}
+def _evaluate(
+    isolated: Callable, periodic: Callable, model: EnergyModel, configuration: Configuration, theta: Theta, at_once: Any
+) -> Any:
+    """A function of isolated molecules or the same of a box, for one configuration or for each of a stack."""
+    parameters, positions = model.parameters(theta), configuration.positions
+    if configuration.is_periodic:
+        box, neighbors = configuration.box_vectors, configuration.neighbors
+        from_theta = not isinstance(theta, SystemParameters)
+        return periodic(model.interactions, positions, parameters, box, neighbors, from_theta=from_theta)
+    if positions.ndim == 2:
+        return isolated(model.interactions, positions, parameters)
+    return jax.lax.map(lambda one: isolated(model.interactions, one, parameters), positions, batch_size=at_once)
 
 
-@jax.jit
-def energy_in_box(
-    model: Model, positions: jax.Array, theta: Theta, box_vectors: jax.Array, neighbors: NeighborList
-) -> jax.Array:
-    """Of a periodic system, kJ/mol."""
-    arguments = (positions, model.parameters(theta), box_vectors, neighbors)
-    return periodic_energy(model.interactions, *arguments, from_theta=not isinstance(theta, SystemParameters))
-
-
-@jax.jit
-def section_energies_in_box(
-    model: Model, positions: jax.Array, theta: Theta, box_vectors: jax.Array, neighbors: NeighborList
+def _isolated_sections(
+    interactions: Interactions, positions: jax.Array, parameters: SystemParameters
 ) -> dict[str, jax.Array]:
-    """Of a periodic system by section, kJ/mol."""
-    arguments = (positions, model.parameters(theta), box_vectors, neighbors)
-    return periodic_term_energies(model.interactions, *arguments, from_theta=not isinstance(theta, SystemParameters))
+    return {tag: jnp.sum(terms) for tag, terms in term_energies(interactions, positions, parameters).items()}
 
 
-# compiled as a whole: tracing a derivative anew for every call takes longer than evaluating a small system
-energy_and_slopes = jax.jit(jax.value_and_grad(energy, argnums=2))
-"""Of isolated molecules, with its gradient in theta."""
-
-energy_and_slopes_in_box = jax.jit(jax.value_and_grad(energy_in_box, argnums=2))
-"""Of a periodic system, with its gradient in theta."""
+_energy = jax.jit(partial(_evaluate, total_energy, periodic_energy), static_argnums=3)
+_section_energies = jax.jit(partial(_evaluate, _isolated_sections, periodic_term_energies), static_argnums=3)

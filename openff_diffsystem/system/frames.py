@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,17 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from openff_diffsystem.exceptions import BoxError, UnsupportedInputError
-from openff_diffsystem.potentials.periodic.neighbors import approach, check_box
+from openff_diffsystem.exceptions import UnsupportedInputError
 from openff_diffsystem.system import compiled
-from openff_diffsystem.system.arguments import as_positions
-from openff_diffsystem.system.lists import neighbor_list, particle_positions
-from openff_diffsystem.system.model import model
+from openff_diffsystem.system.arguments import Configuration, check_shapes, host_box_vectors
+from openff_diffsystem.system.lists import NeighborLists
+from openff_diffsystem.system.model import energy_model
 from openff_diffsystem.units import nanometers
 
 if TYPE_CHECKING:
-    from openff_diffsystem.potentials.periodic.neighbors import NeighborList
-    from openff_diffsystem.system.compiled import Theta
     from openff_diffsystem.system.data import SystemData
 
 
@@ -85,10 +84,12 @@ def evaluate_frames(
         no frames at all.
     """
     given = jax.tree.map(jnp.asarray, system.as_theta(theta))
+    dtype = jax.tree.leaves(given)[0].dtype
     boxes = _boxes(system, box_vectors)
     n_boxes = None if box_vectors is None or _is_for_all(box_vectors) else _length(box_vectors)
     _require_as_many(n_boxes, _length(frames))
-    lists = _Lists(system, given, skin)
+    lists = NeighborLists(system, skin, one_scheme=True)
+    evaluate = compiled.energy_and_slopes if gradients else compiled.energy
     pending: deque = deque()
     results: list[tuple] = []
     for i, frame in enumerate(tqdm(frames, disable=not progress, unit="frame")):
@@ -99,8 +100,11 @@ def evaluate_frames(
             box = next(boxes)
         except StopIteration:
             raise UnsupportedInputError(f"there is no box for frame {i}") from None
-        neighbors = None if box is None else lists.covering(positions, box)
-        pending.append(_evaluate(system, positions, given, box, neighbors, gradients))
+        check_shapes(system, positions.shape, None if box is None else box.shape)
+        on_host = Configuration(positions, box)
+        neighbors = lists.covering(on_host, given)
+        at = replace(jax.tree.map(lambda array: jnp.asarray(array, dtype), on_host), neighbors=neighbors)
+        pending.append(evaluate(energy_model(system, at.is_periodic), at, given))
         if len(pending) >= chunk_size:
             results.append(jax.device_get(pending.popleft()))
     results.extend(map(jax.device_get, pending))
@@ -110,70 +114,7 @@ def evaluate_frames(
     if not gradients:
         return FrameEnergies(np.array(results), None)
     energies, slopes = zip(*results, strict=True)
-    return FrameEnergies(np.array(energies), np.stack(slopes))
-
-
-class _Lists:
-    """The neighbour list of the latest frames, rebuilt where it does not cover the next one.
-
-    Whether it does is found out on the host: on the device the question would wait for the frames under way.
-    """
-
-    def __init__(self, system: SystemData, theta: Theta, skin: float) -> None:
-        self.system = system
-        self.theta = theta
-        self.skin = skin
-        self.latest: NeighborList | None = None
-        self.served: NeighborList | None = None
-        self.host: _Reference | None = None
-
-    def covering(self, positions: np.ndarray, box: np.ndarray) -> NeighborList:
-        """A list that covers a configuration, ``(n_atoms, 3)`` or ``(n_particles, 3)``, and a box, ``(3, 3)``, nm.
-
-        Its numbers are in the precision of theta.
-        """
-        if self.latest is not None:
-            check_box(box, self.latest.scheme.cutoff)
-        particles = positions
-        if len(positions) != self.system.n_particles:
-            particles = np.asarray(particle_positions(self.system, positions, self.theta))
-        if self.host is None or self.served is None or not self.host.covers(particles, box):
-            self.latest = neighbor_list(self.system, particles, box, self.theta, skin=self.skin, like=self.latest)
-            self.served = _cast(self.latest, _dtype(self.theta))
-            self.host = _Reference.of(self.latest)
-        return self.served
-
-
-class _Reference(NamedTuple):
-    """What a neighbour list was built for, on the host; the attributes are those of :class:`NeighborList`."""
-
-    positions: np.ndarray
-    images: np.ndarray
-    box: np.ndarray
-    skin: float
-
-    @classmethod
-    def of(cls, neighbors: NeighborList) -> _Reference:
-        """That of a list."""
-        return cls(
-            np.asarray(neighbors.reference_positions),
-            np.asarray(neighbors.images),
-            np.asarray(neighbors.reference_box),
-            float(neighbors.skin),
-        )
-
-    def covers(self, particles: np.ndarray, box: np.ndarray) -> bool:
-        """Whether the list is complete for particles, ``(n_particles, 3)``, and a box, ``(3, 3)``, nm.
-
-        The device asks again when it evaluates, in a precision that may be lower, so the last hundredth of the skin
-        is left alone.
-        """
-        return bool(approach(particles - self.positions, box - self.box, self.images, np) <= 0.99 * self.skin)
-
-
-def _cast(tree: Any, dtype: Any) -> Any:
-    """A pytree with its real numbers in another precision."""
-    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+    return FrameEnergies(np.array(energies), np.stack([jax.tree.leaves(slope)[0] for slope in slopes]))
 
 
 def _is_for_all(box_vectors: Any) -> bool:
@@ -189,32 +130,11 @@ def _length(values: Any) -> int | None:
     return len(values) if hasattr(values, "__len__") else None
 
 
-def _dtype(theta: Theta) -> jnp.dtype:
-    return jax.tree.leaves(theta)[0].dtype
-
-
-def _evaluate(
-    system: SystemData, positions: np.ndarray, theta: Theta, box: Any, neighbors: Any, gradients: bool
-) -> Any:
-    """The energy of a frame, or the energy and its gradient in theta, not waited for."""
-    found = model(system, periodic=box is not None)
-    at = jnp.asarray(as_positions(positions, system.n_atoms, system.n_positions), _dtype(theta))
-    arguments: tuple = (found, at, theta)
-    if box is not None:
-        arguments = (*arguments, jnp.asarray(box, at.dtype), neighbors)
-    if not gradients:
-        return (compiled.energy if box is None else compiled.energy_in_box)(*arguments)
-    evaluate = compiled.energy_and_slopes if box is None else compiled.energy_and_slopes_in_box
-    energy, slopes = evaluate(*arguments)
-    return energy, jax.tree.leaves(slopes)[0]
-
-
-def _boxes(system: SystemData, box_vectors: Any) -> Any:
+def _boxes(system: SystemData, box_vectors: Any) -> Iterator[np.ndarray | None]:
     """A box for every frame: the same for all, or one after the other."""
     box = system.box_vectors if box_vectors is None else box_vectors
     if box is None or _is_for_all(box):
-        one = None if box is None else nanometers(box, "box vectors", (3, 3), BoxError)
-        while True:
-            yield one
-    for i, each in enumerate(box):
-        yield nanometers(each, f"box vectors of frame {i}", (3, 3), BoxError)
+        yield from repeat(host_box_vectors(box))
+    else:
+        for i, each in enumerate(box):
+            yield host_box_vectors(each, f"box vectors of frame {i}")

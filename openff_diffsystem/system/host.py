@@ -21,7 +21,7 @@ def host_parameters(system: SystemData, theta: Any) -> SystemParameters:
     """
     given = system.as_theta(theta)
     if isinstance(given, SystemParameters):
-        values = np.asarray(given.values, dtype=float)
+        values: Any = np.asarray(given.values, dtype=float)
     else:
         values = system.assignment_map(np.asarray(given, dtype=float))
     parameters = SystemParameters(values, system.system_layout)

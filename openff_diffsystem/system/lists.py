@@ -1,26 +1,31 @@
-"""Neighbour lists of a system in a box."""
+"""Neighbour lists of a system in a box: a new one, and the latest one for as long as it serves."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from openff_diffsystem.exceptions import BoxError
-from openff_diffsystem.potentials.periodic.neighbors import NeighborList, build_neighbor_list
+from openff_diffsystem.exceptions import BoxError, StaleNeighborListError, UnsupportedInputError
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList, build_neighbor_list, check_box, check_finite
 from openff_diffsystem.system import compiled
-from openff_diffsystem.system.arguments import as_box_vectors, as_positions
-from openff_diffsystem.system.cutoffs import cutoff_scheme
+from openff_diffsystem.system.arguments import Configuration, as_configuration, as_positions, check_shapes
+from openff_diffsystem.system.cutoffs import cutoff_scheme, uses_mesh_for_dispersion, uses_reaction_field
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.interactions import not_interacting
-from openff_diffsystem.system.model import model
+from openff_diffsystem.system.model import Theta, energy_model
+
+_SHARE = 0.99
+"""Of the skin of a list that is used again. The device asks once more when it evaluates, and may round more."""
 
 
 def particle_positions(system: SystemData, positions: Any = None, theta: Any = None) -> jax.Array:
     """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
-    given = as_positions(system.own_positions(positions), system.n_atoms, system.n_positions)
-    return compiled.complete(model(system, True), given, system.as_theta(theta))
+    given = as_positions(system.own_positions(positions))
+    check_shapes(system, given.shape)
+    return compiled.complete(energy_model(system, periodic=True), given, system.as_theta(theta))
 
 
 def neighbor_list(
@@ -60,16 +65,104 @@ def neighbor_list(
     UnsupportedForceFieldError
         If the force field asks for a method that is not covered.
     """
-    box = as_box_vectors(system.box_vectors if box_vectors is None else box_vectors)
-    if box is None:
+    if box_vectors is None and system.box_vectors is None:
         raise BoxError("the system has no box; pass box_vectors")
+    configuration = as_configuration(system, system.own_positions(positions), box_vectors)
+    box = np.asarray(configuration.box_vectors)
     tolerance = system.engine_options.ewald_tolerance if ewald_tolerance is None else ewald_tolerance
-    scheme = cutoff_scheme(system, theta, np.asarray(box), tolerance) if like is None else like.scheme
+    scheme = cutoff_scheme(system, theta, box, tolerance) if like is None else like.scheme
     return build_neighbor_list(
-        np.asarray(particle_positions(system, positions, theta)),
-        np.asarray(box),
+        np.asarray(particle_positions(system, configuration.positions, theta)),
+        box,
         not_interacting(system),
         scheme,
         skin,
         None if like is None else len(like.row_block),
     )
+
+
+class NeighborLists:
+    """The neighbour list of the latest configuration, used again for as long as it serves.
+
+    Parameters
+    ----------
+    skin
+        As for :func:`neighbor_list`.
+    one_scheme
+        Whether the first list decides cutoffs and mesh for all that follow, as in a simulation. Otherwise they follow
+        theta and the box, where a mesh stays while the box grows or shrinks by a few percent.
+    """
+
+    def __init__(self, system: SystemData, skin: float = 0.1, *, one_scheme: bool = False) -> None:
+        self._system = system
+        self._skin = skin
+        self._one_scheme = one_scheme
+        self._latest: NeighborList | None = None
+
+    def covering(self, configuration: Configuration, theta: Theta) -> NeighborList | None:
+        """A list that covers a configuration: the one that it holds, the latest if it still does, or a new one.
+
+        Where jax traces the call the list that it holds, which compiled code will ask again; ``None`` without a box.
+        Positions in NumPy are looked at on the host: the device would first finish what it is at.
+
+        Raises
+        ------
+        StaleNeighborListError
+            If the list that it holds does not cover it.
+        UnsupportedInputError
+            If that list is of another system or other methods, or there is none where jax traces the call.
+        BoxError, PositionsError
+            As from :func:`neighbor_list`.
+        """
+        given = configuration.neighbors
+        if not configuration.is_periodic:
+            return None
+        if given is not None:
+            self._require_own(given)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((configuration, theta))):
+            if given is None:
+                raise UnsupportedInputError(
+                    "inside jax.jit, jax.grad and the like the potential of a periodic system needs a neighbour list: "
+                    "pass neighbors=system.neighbor_list(positions, box_vectors)"
+                )
+            return given
+        if given is not None:
+            used, skin = self._reach_used(given, configuration, theta), float(given.skin)
+            if not used <= skin:
+                check_finite(configuration.positions)
+                raise StaleNeighborListError(
+                    f"particles and box moved by {used:.3g} nm since the neighbour list was built, its skin is "
+                    f"{skin:.3g} nm; build a new one with system.neighbor_list"
+                )
+            return given
+        latest = self._latest
+        if latest is not None and not self._one_scheme:
+            box, tolerance = np.asarray(configuration.box_vectors), self._system.engine_options.ewald_tolerance
+            latest = latest if latest.scheme.fits(cutoff_scheme(self._system, theta, box, tolerance)) else None
+        if latest is None or not self._reach_used(latest, configuration, theta) <= _SHARE * self._skin:
+            at = configuration.positions, configuration.box_vectors, theta
+            self._latest = neighbor_list(self._system, *at, skin=self._skin, like=latest)
+        return self._latest
+
+    def _reach_used(self, neighbors: NeighborList, configuration: Configuration, theta: Theta) -> float:
+        """How much of the skin of a list is used up, nm, where the box serves at all."""
+        check_box(np.asarray(configuration.box_vectors), neighbors.scheme.cutoff)
+        if isinstance(configuration.positions, jax.Array):
+            at = replace(configuration, neighbors=neighbors)
+            return float(compiled.reach_used(energy_model(self._system, periodic=True), at, theta))
+        particles = configuration.positions
+        if len(particles) != self._system.n_particles:
+            particles = np.asarray(particle_positions(self._system, particles, theta))
+        return float(neighbors.on_host.reach_used(particles, configuration.box_vectors))
+
+    def _require_own(self, neighbors: NeighborList) -> None:
+        """Raise where a list is of another system, or of the same one with other methods."""
+        system, scheme, n_particles = self._system, neighbors.scheme, neighbors.images.shape[0]
+        if n_particles != system.n_particles:
+            raise UnsupportedInputError(
+                f"the neighbour list is of {n_particles} particles, the system has {system.n_particles}"
+            )
+        if (scheme.alpha is None) != uses_reaction_field(system):
+            raise UnsupportedInputError("the neighbour list was built for another periodic_potential of Electrostatics")
+        if (scheme.dispersion_mesh is not None) != uses_mesh_for_dispersion(system):
+            raise UnsupportedInputError("the neighbour list was built for another periodic_method of vdW")

@@ -22,7 +22,7 @@ Theta = jax.Array | SystemParameters
 
 @jax.tree_util.register_dataclass
 @dataclass
-class Model:
+class EnergyModel:
     """Everything that a system's energy depends on besides theta and the configuration. A pytree.
 
     Attributes
@@ -52,7 +52,7 @@ class Model:
         return found.local if isinstance(found, PeriodicInteractions) else found
 
 
-def model(system: SystemData, periodic: bool, add_constrained_forces: bool = False) -> Model:
+def energy_model(system: SystemData, periodic: bool, add_constrained_forces: bool = False) -> EnergyModel:
     """The arrays of a system's energy on the device, made once.
 
     Raises
@@ -69,10 +69,12 @@ def model(system: SystemData, periodic: bool, add_constrained_forces: bool = Fal
         host = build(system, add_constrained_forces)
         # concrete also when first needed inside a trace, so that what is cached is never a tracer
         with jax.ensure_compile_time_eval():
-            system.cache[key] = Model(system.device_assignment, jax.tree.map(jnp.asarray, host), system.system_layout)
+            system.cache[key] = EnergyModel(
+                system.device_assignment, jax.tree.map(jnp.asarray, host), system.system_layout
+            )
     return system.cache[key]
 
 
-def assignment_model(system: SystemData) -> Model:
+def assignment_model(system: SystemData) -> EnergyModel:
     """The assignment on the device, without interactions: what compiled functions of theta alone take."""
-    return Model(system.device_assignment, None, system.system_layout)
+    return EnergyModel(system.device_assignment, None, system.system_layout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -27,13 +26,11 @@ from openff_diffsystem.potentials.periodic.dispersion_pme import (
 from openff_diffsystem.potentials.periodic.form_pairs import FormParticles, form_energy
 from openff_diffsystem.potentials.periodic.form_tail import form_tail
 from openff_diffsystem.potentials.periodic.nbfix import nbfix_correction, nbfix_energy
-from openff_diffsystem.potentials.periodic.neighbors import NeighborList, serves_box
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList, box_conditions
 from openff_diffsystem.potentials.periodic.pme import held_energy, reciprocal_energy
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["local", "not_screened", "form_classes", "nbfix"], meta_fields=[]
-)
+@jax.tree_util.register_dataclass
 @dataclass
 class PeriodicInteractions:
     """Who interacts with whom in a periodic system, besides the pairs of a neighbour list.
@@ -129,9 +126,10 @@ def _listed(
     dtype = jnp.result_type(positions, parameters.values, box_vectors)
     positions = complete_positions(interactions.local, positions.astype(dtype), parameters)
     scheme = neighbors.scheme
+    triangular, reduced, wide = box_conditions(box_vectors, scheme.cutoff)
     positions = eqx.error_if(
         positions,
-        ~serves_box(box_vectors, scheme.cutoff),
+        ~(triangular & reduced & wide),
         "the box is narrower than twice the cutoff, or not in reduced form",
     )
     forms = [form.section for form in interactions.local.forms if isinstance(form, PairForm)]

@@ -10,8 +10,8 @@ particles took six times as long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -44,21 +44,7 @@ _FAR = 1e9
 """Squared distance, nm2, of what fills up a block."""
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        "blocks",
-        "row_block",
-        "row_image",
-        "neighbors",
-        "lanes",
-        "images",
-        "reference_positions",
-        "reference_box",
-        "skin",
-    ],
-    meta_fields=["scheme"],
-)
+@jax.tree_util.register_dataclass
 @dataclass
 class NeighborList:
     """Which particles are within a cutoff and a skin of each other. A pytree.
@@ -95,34 +81,45 @@ class NeighborList:
     reference_positions: Any
     reference_box: Any
     skin: Any
-    scheme: CutoffScheme
+    scheme: CutoffScheme = field(metadata={"static": True})
 
-    def reach_used(self, positions: jax.Array, box_vectors: jax.Array) -> jax.Array:
-        """How much of the skin motion has used up, nm: the list is complete while this is at most ``skin``."""
+    def reach_used(self, positions: Any, box_vectors: Any) -> Any:
+        """How much of the skin is used up, nm: by how much two particles may have approached since the list was built.
+
+        That is twice the largest displacement, and what the box moved by. Positions are those of all particles, in
+        JAX; or in NumPy, for a list :attr:`on_host`.
+        """
         moved, drift = positions - self.reference_positions, box_vectors - self.reference_box
-        return approach(moved, drift, self.images)
+        xp = np if isinstance(moved, np.ndarray) else jnp
+        largest = xp.sqrt(xp.max(xp.sum((moved + self.images @ drift) ** 2, axis=1)))
+        return 2.0 * largest + xp.sum(xp.sqrt(xp.sum(drift**2, axis=1)))
+
+    @cached_property
+    def on_host(self) -> NeighborList:
+        """The list with what :meth:`reach_used` asks for in NumPy."""
+        return replace(
+            self,
+            images=np.asarray(self.images),
+            reference_positions=np.asarray(self.reference_positions),
+            reference_box=np.asarray(self.reference_box),
+        )
 
 
-def approach(moved: Any, drift: Any, images: Any, xp: Any = jnp) -> Any:
-    """By how much two particles may have approached, nm: twice the largest displacement, and what the box moved by.
+def box_conditions(box_vectors: Any, cutoff: float, xp: Any = jnp) -> tuple[Any, Any, Any]:
+    """What box vectors, ``(3, 3)``, nm, have to be, one boolean each: triangular, reduced, and twice the cutoff wide.
 
-    Parameters
-    ----------
-    moved
-        Displacement of each particle, ``(n_particles, 3)``, nm.
-    drift
-        Change of the box vectors, ``(3, 3)``, nm.
-    images
-        The translation that brought each particle into the box, ``(n_particles, 3)``.
-    xp
-        Where the arrays are: ``numpy`` on the host.
+    Triangular means lower triangular with a positive diagonal, reduced is OpenMM's reduced form. ``xp`` is where the
+    array is: ``numpy`` on the host.
     """
-    largest = xp.sqrt(xp.max(xp.sum((moved + images @ drift) ** 2, axis=1)))
-    return 2.0 * largest + xp.sum(xp.sqrt(xp.sum(drift**2, axis=1)))
+    a, b, c = box_vectors
+    narrowest, slack = xp.min(xp.diagonal(box_vectors)), 1e-6 * abs(a[0])
+    triangular = (narrowest > 0) & ~xp.any(xp.triu(box_vectors, 1))
+    reduced = (abs(b[0]) <= a[0] / 2 + slack) & (abs(c[0]) <= a[0] / 2 + slack) & (abs(c[1]) <= b[1] / 2 + slack)
+    return triangular, reduced, narrowest >= 2 * cutoff - slack
 
 
 def check_box(box_vectors: np.ndarray, cutoff: float) -> None:
-    """Raise unless box vectors, ``(3, 3)``, nm, are in OpenMM's reduced form and twice the cutoff wide.
+    """Raise unless box vectors are finite and all of :func:`box_conditions`.
 
     Raises
     ------
@@ -131,35 +128,23 @@ def check_box(box_vectors: np.ndarray, cutoff: float) -> None:
     """
     if box_vectors.shape != (3, 3) or not np.isfinite(box_vectors).all():
         raise BoxError(f"box vectors must be finite, (3, 3), in nm; got {box_vectors.tolist()}")
-    a, b, c = box_vectors
-    slack = 1e-6 * abs(a[0])
-    if np.diag(box_vectors).min() <= 0 or abs(np.triu(box_vectors, 1)).max() > 0:
+    triangular, reduced, wide = box_conditions(box_vectors, cutoff, np)
+    if not triangular:
         raise BoxError("box vectors must be lower triangular with a positive diagonal (a along x, b in the xy plane)")
-    if 2 * abs(b[0]) > a[0] + slack or 2 * abs(c[0]) > a[0] + slack or 2 * abs(c[1]) > b[1] + slack:
+    if not reduced:
         raise BoxError("box vectors are not in reduced form: |b_x|, |c_x| <= a_x / 2 and |c_y| <= b_y / 2")
-    narrowest = np.diag(box_vectors).min()
-    if narrowest < 2 * cutoff - slack:
+    if not wide:
+        narrowest = np.diag(box_vectors).min()
         raise BoxError(f"the box is {narrowest:.4g} nm wide, less than twice the cutoff of {cutoff:.4g} nm")
 
 
 def check_finite(positions: Any) -> None:
     """Raise a :class:`PositionsError` that names the first particle whose position is NaN or infinite."""
     array = np.asarray(positions)
-    for i in np.flatnonzero(~np.isfinite(array).all(axis=1))[:1]:
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        i = int(np.argmin(finite))
         raise PositionsError(f"the position of particle {i} is {array[i].tolist()}")
-
-
-def serves_box(box_vectors: jax.Array, cutoff: float) -> jax.Array:
-    """Whether :func:`check_box` accepts a box, as a traced boolean."""
-    a, b, c = box_vectors
-    slack = 1e-6 * jnp.abs(a[0])
-    reduced = (
-        (jnp.abs(b[0]) <= a[0] / 2 + slack)
-        & (jnp.abs(c[0]) <= a[0] / 2 + slack)
-        & (jnp.abs(c[1]) <= b[1] / 2 + slack)
-        & ~jnp.any(jnp.triu(box_vectors, 1))
-    )
-    return reduced & (jnp.min(jnp.diagonal(box_vectors)) >= 2 * cutoff - slack)
 
 
 def build_neighbor_list(

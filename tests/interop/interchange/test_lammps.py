@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.test_interchange_export import exported
-from tests.test_to_openmm import case as any_case
+from tests.interop.interchange.test_export import exported
+from tests.interop.openmm.test_to_openmm import case as any_case
 
 lammps_module = pytest.importorskip("lammps")
 

@@ -43,6 +43,10 @@ EXPRESSIONS = (
     "r2*r; r2 = r*r",
     "a; a = r*b",
     "lambda*r; lambda = 0.5; unused = a",
+    "is*if^-None + True; is = r; if = a; None = 007; True = b",
+    "-r^-a^2/-b",
+    "r^n; n = 3",
+    "+".join(f"a*r^{power}" for power in range(1, 400)),
 )
 
 
@@ -128,11 +132,39 @@ def test_any_name_can_be_a_variable():
         ("", "'the end' is not expected"),
         ("exp()", r"'\)' is not expected"),
         ("distance(p1, p2)", "distance is no function"),
+        # Python's, not OpenMM's
+        ("r ** 2", r"'\*' is not expected"),
+        ("r // a", "'/' is not expected"),
+        ("r @ a", "'@' has no meaning"),
+        ("r < a", "'<' has no meaning"),
+        ("+r", r"'\+' is not expected"),
+        ("r, a", "',' is not expected"),
+        ("a if r else b", "'if' is not expected"),
+        ("not r", "'r' is not expected"),
+        ("r.real", "'.' has no meaning"),
+        ("'r'", '"\'" has no meaning'),
+        ("1_000", "'_000' is not expected"),
+        ("2j*r", "'j' is not expected"),
+        ("0x1f", "'x1f' is not expected"),
+        ("exp(r,)", r"'\)' is not expected"),
+        ("exp(*r)", r"'\*' is not expected"),
+        ("exp(^r)", r"'\^' is not expected"),
+        ("select(r, a, b=r)", "'=' has no meaning"),
+        ("(exp)(r)", r"'\(' is not expected"),
+        ("2(r)", r"'\(' is not expected"),
+        ("r)", r"'\)' is not expected"),
+        ("; r", "'r' is no definition"),
     ),
 )
 def test_refused(text, message):
     with pytest.raises(ExpressionError, match=message):
         Expression(text)
+
+
+@pytest.mark.parametrize(("opening", "closing"), (("(", ")"), ("-", ""), ("r^", ""), ("exp(", ")"), ("r+", "")))
+def test_nesting_without_end_is_refused(opening, closing):
+    with pytest.raises(ExpressionError, match="nests too deeply"):
+        Expression(opening * 100_000 + "r" + closing * 100_000)
 
 
 def test_functions_of_particles_are_variables():

@@ -22,7 +22,7 @@ from tests.openmm_reference import ENERGY_TOLERANCE, Reference
 torch = pytest.importorskip("torch")
 
 ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-12}
-"""Of the largest component of a gradient, see tests/test_vjp.py."""
+"""Of the largest component of a gradient, see tests/interop/test_vjp.py."""
 
 
 def close(found, expected, tolerance: float = 1e-12) -> None:
@@ -177,7 +177,7 @@ def test_periodic_box(water):
         x, t, vectors = tensor(box.positions), tensor(theta), tensor(box.box_vectors)
         energy = potential(x, t, vectors, given)
         energy.backward()
-        # rounding of OpenMM's long-range correction, see tests/test_periodic.py
+        # rounding of OpenMM's long-range correction, see tests/potentials/periodic/test_periodic.py
         assert energy.item() == pytest.approx(reference.energy(box.positions), rel=1e-8)
         close(-x.grad, reference.forces(box.positions), 1e-9)
         close(t.grad, expected[0], 1e-10)

@@ -21,8 +21,8 @@ from openff_diffsystem.interop.timemachine import nonbonded
 from openff_diffsystem.potentials.periodic import nbfix
 from openff_diffsystem.system.interactions import periodic_interactions
 from tests.differences import slope_with_tail
+from tests.interop.openmm.test_charmm_and_amber import charmm_files, peptide
 from tests.openmm_reference import context_of, energy_of, evaluate, forces_of
-from tests.test_charmm_and_amber import charmm_files, peptide
 
 ENERGY = {"rel": 1e-8, "abs": 1e-6}
 """kJ/mol. Double precision on both sides; parts of the Coulomb energy of a box cancel, and OpenMM integrates what is

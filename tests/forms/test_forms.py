@@ -34,7 +34,7 @@ from openff_diffsystem.potentials.geometry import columns, difference, norm
 from tests.molecules import with_charges
 from tests.openmm_reference import context_of, energy_of, evaluate, forces_of
 
-spec = importlib.util.spec_from_file_location("custom_forms", Path(__file__).parents[1] / "examples/custom_forms.py")
+spec = importlib.util.spec_from_file_location("custom_forms", Path(__file__).parents[2] / "examples/custom_forms.py")
 custom_forms = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(custom_forms)
 

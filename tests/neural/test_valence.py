@@ -16,9 +16,9 @@ from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.neural import MoleculeGraph, ValenceNetwork, generic_valence, lambda_module
 from openff_diffsystem.neural.graph import NODE_FEATURES
 from tests.molecules import with_charges
+from tests.neural.test_graph import permuted
 from tests.openmm_network import with_valence
 from tests.openmm_reference import ENERGY_TOLERANCE, Reference
-from tests.test_neural_graph import permuted
 
 ROUNDING = {"rtol": 1e-12, "atol": 1e-12}
 """What a change of the order of summation may change in double precision, after three layers."""

@@ -17,9 +17,9 @@ from openff.toolkit import ForceField, Topology
 from openff_diffsystem import DiffSystem
 from tests.differences import central_difference
 from tests.force_fields import BOND_ORDERS, CHARGE_INCREMENTS, SITE_MOLECULE, VIRTUAL_SITES
+from tests.handlers.test_handlers import with_bond_orders
 from tests.molecules import IMATINIB, in_vacuum, with_charges
 from tests.openmm_reference import Reference
-from tests.test_handlers import with_bond_orders
 
 TOLERANCE = {"rtol": 2e-6, "atol": 2e-6}
 """Truncation and rounding of a central difference, see ``tests.differences``."""

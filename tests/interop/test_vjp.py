@@ -77,7 +77,7 @@ def test_parameters_in_the_framework_and_precision_of_theta(ethanol, framework, 
 
 @pytest.mark.parametrize("framework, dtype", [("numpy", "float64"), ("torch", "float32")])
 def test_periodic_energy(framework, dtype):
-    """With box gradient. In single precision as in tests/test_periodic.py: forces within 1e-3 of their rms."""
+    """With box gradient. In single precision as in test_periodic.py: forces within 1e-3 of their rms."""
     make = maker(framework, dtype)
     system = boxes.water("tip3p.offxml").system()
     box, theta = np.asarray(system.box_vectors), system.force_field_parameters.vector

@@ -215,7 +215,7 @@ def test_changed_upstream_is_named():
 def test_every_shipped_file_loads_swapped():
     for name in get_available_force_fields():
         if name.startswith("ff14sb_0"):
-            continue  # a section that no handler reads, see test_assignment_parity.py
+            continue  # a section that no handler reads, see tests/chemistry/test_assignment_parity.py
         force_field = ForceField(name, load_plugins=True)
         for tag in force_field.registered_parameter_handlers:
             assert type(force_field[tag]) is HANDLERS[tag], (name, tag)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from openff_diffsystem.parameters import affine
 from openff_diffsystem.parameters.affine import AffineMap
 from openff_diffsystem.parameters.assignment import AffineRows
 
@@ -38,31 +37,8 @@ def test_matrix_is_what_was_meant(example):
     np.testing.assert_array_equal(offset, [0, 0, 0, 7, 0, 0])
 
 
-@pytest.fixture(params=["ours", "of unknown form", "absent"])
-def linearization(request, monkeypatch):
-    """Our rule of linearization, and jax's own where a version of jax answers in another form or has no such rules."""
-    if request.param == "of unknown form":
-        monkeypatch.setattr(affine, "_length_of_a_linearization", lambda: 6)
-    if request.param == "absent":
-        for primitive in (affine._affine, affine._linear, affine._adjoint):
-            monkeypatch.delitem(affine.primitive_linearizations, primitive)
-    return request.param
-
-
-def test_linearization_asks_jax_for_the_form_of_the_answer_only(example, linearization, monkeypatch):
-    """The versions of jax that are tested have a form that is known: a VJP does not go through jax's own rule."""
-    if linearization == "ours":
-        affine._length_of_a_linearization.cache_clear()
-    calls = []
-    own = affine.fallback_linearize_rule
-    monkeypatch.setattr(affine, "fallback_linearize_rule", lambda *a, **k: calls.append(a) or own(*a, **k))
-    for _ in range(2):
-        jax.vjp(example[0], jnp.zeros(5))
-    assert len(calls) == {"ours": 1, "of unknown form": 2, "absent": 0}[linearization]
-
-
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_transformations(example, linearization, dtype):
+def test_transformations(example, dtype):
     function, matrix, offset = example
     rng = np.random.default_rng(0)
     theta, tangent = (jnp.asarray(rng.normal(size=5), dtype) for _ in range(2))

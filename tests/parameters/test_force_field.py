@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +173,65 @@ def test_select(theta):
             theta.select(*arguments[:2], id=arguments[2] if len(arguments) == 3 else None)
     with pytest.raises(ParameterMismatchError, match="no component has all"):
         theta.select("Bonds", "angle")
+
+
+def test_stages_of_a_fit_compile_once_each(theta):
+    """Bonds and angles in turn: what one stage changes is frozen in the next, and its number is an argument."""
+    compiled = []
+
+    @jax.jit
+    def step(selected):
+        compiled.append(selected.labels[0])  # runs when traced
+        gradient = jax.grad(lambda s: jnp.sum(s.merge().vector ** 2))(selected)
+        return jax.tree.map(lambda value, slope: value - 0.1 * slope, selected, gradient)
+
+    stages, everything = ("Bonds", "Angles"), theta
+    for _ in range(3):
+        for section in stages:
+            before = everything
+            everything = step(everything.select(section, "k")).merge()
+            for other in theta.layout.sections:
+                expected = before[other]
+                if other == section:
+                    expected = expected | {"k": before[other]["k"] - 0.1 * (2 * before[other]["k"])}
+                for name, values in everything[other].items():
+                    # frozen numbers are the same numbers, not close ones
+                    rtol = 1e-15 if (other, name) == (section, "k") else 0
+                    np.testing.assert_allclose(values, expected[name], rtol=rtol, atol=0)
+    assert compiled == ["Bonds/b1/k", "Angles/a1/k"]
+
+
+def test_gradients_of_frozen_values_are_zero(theta):
+    chosen = theta.select("Bonds", "k")
+
+    def loss(selected):
+        return jnp.sum(selected.merge().vector ** 2)
+
+    gradient = jax.grad(loss)(chosen)
+    assert jax.tree.structure(gradient) == jax.tree.structure(chosen)
+    assert np.all(gradient.vector == 2 * chosen.vector) and not np.any(gradient.frozen)
+    optimiser = optax.adam(1e-2)
+    state = optimiser.init(chosen)
+    moved = chosen
+    for _ in range(3):
+        updates, state = optimiser.update(jax.grad(loss)(moved), state, moved)
+        moved = optax.apply_updates(moved, updates)
+    assert np.all(moved.vector != chosen.vector)
+    np.testing.assert_array_equal(moved.frozen, chosen.frozen)
+
+
+def test_selections_are_stacked_pickled_and_taken_over(theta):
+    chosen = theta.select("Bonds", "k")
+    stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), chosen)
+    merged = jax.vmap(lambda s: s.merge().vector)(stacked)
+    np.testing.assert_array_equal(merged, jnp.stack([theta.vector, 2 * theta.vector]))
+    back = pickle.loads(pickle.dumps(chosen))
+    assert back.selection == chosen.selection and hash(back.selection) == hash(chosen.selection)
+    assert back.selection != theta.select("Bonds", "length").selection
+    np.testing.assert_array_equal(back.merge().vector, theta.vector)
+    # a step may take over the memory of what it replaces
+    jax.jit(lambda s: s.replace(2 * s.vector), donate_argnums=0)(chosen)
+    assert np.isfinite(theta.vector).all()
 
 
 def test_bad_values_are_named(sage, theta):

@@ -22,9 +22,9 @@ from openff_diffsystem.exceptions import (
     UnsupportedInputError,
 )
 from tests.force_fields import BOND_ORDERS, CHARGE_INCREMENTS, SITE_MOLECULE, VIRTUAL_SITES
+from tests.handlers.test_handlers import with_bond_orders
 from tests.interchange_reference import assert_same_parameters
 from tests.molecules import with_charges
-from tests.test_handlers import with_bond_orders
 
 
 @pytest.fixture(scope="module")

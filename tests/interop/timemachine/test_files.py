@@ -50,7 +50,7 @@ SHIPPED = {
 
 
 def test_sums_over_the_shipped_file():
-    """The comparison number by number needs the file itself: tests/test_timemachine_stock.py."""
+    """The comparison number by number needs the file itself: tests/interop/timemachine/test_stock.py."""
     sections = tm.ForceFieldFile.parse(tm.to_timemachine(sage200())).sections
     for name, (count, sums) in SHIPPED.items():
         rows = sections[name].params

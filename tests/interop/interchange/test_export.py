@@ -15,10 +15,10 @@ from openff.toolkit import ForceField, Molecule
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
 from tests.force_fields import BOND_ORDERS
+from tests.handlers.test_handlers import with_bond_orders
 from tests.interchange_reference import assert_same_parameters
-from tests.test_handlers import with_bond_orders
-from tests.test_to_openmm import assert_same, evaluate, scaled
-from tests.test_to_openmm import case as any_case
+from tests.interop.openmm.test_to_openmm import assert_same, evaluate, scaled
+from tests.interop.openmm.test_to_openmm import case as any_case
 
 EXPORTED = ("ligand", "ligand with sites", "OBC2", "HCT", "TIP5P", "ligand with sites in water", "ff14SB dipeptide")
 

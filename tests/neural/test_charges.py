@@ -34,8 +34,8 @@ from openff_diffsystem.parameters.system import SystemParameters
 from tests import boxes
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import IMATINIB, with_charges
+from tests.neural.test_graph import permuted
 from tests.openmm_reference import Reference
-from tests.test_neural_graph import permuted
 
 expaloma = pytest.importorskip("expaloma")
 from expaloma.featurize import from_rdkit_mol, graph_to_jax  # noqa: E402

@@ -15,8 +15,8 @@ from rdkit import Chem
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.interop import timemachine as tm
+from tests.forms.test_forms import custom_forms
 from tests.molecules import with_charges
-from tests.test_forms import custom_forms
 from tests.timemachine_cases import (
     NONBONDED,
     SMILES,

@@ -1,0 +1,1 @@
+"""Scripts to read and run. ``benchmarks.report`` draws a curve of one of them."""
