@@ -14,8 +14,8 @@ import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
 from openff_diffsystem.interop.openmm.forces import READ
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import described
+from openff_diffsystem.interop.openmm.forces.part import Found
 from openff_diffsystem.interop.openmm.theta import own_parameters
 from openff_diffsystem.parameters.force_field import ForceFieldParameters
 from openff_diffsystem.sections import NO_ATOM

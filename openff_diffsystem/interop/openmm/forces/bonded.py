@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import between_atoms, only, rows_of
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import Table, in_their_order, terms_of
 from openff_diffsystem.sections import SECTIONS
 

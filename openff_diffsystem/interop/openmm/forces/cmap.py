@@ -10,13 +10,16 @@ import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import described, number, rows_of
-from openff_diffsystem.interop.openmm.forces.own_forms import add_section, forces_by_section, forces_with_terms
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.own_forms import (
+    add_section,
+    forces_by_section,
+    forces_with_terms,
+    own_sections,
+)
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, distinct_rows, in_their_order
 from openff_diffsystem.potentials.custom import CMAP, CorrectionMaps
-from openff_diffsystem.system.forms import openmm_energies
 
 CLASSES: tuple[str, ...] = (CMAP,)
 
@@ -40,7 +43,7 @@ def write(at: AtTheta, openmm_system: Any) -> None:
     """A force for each section; equal maps are written once."""
     import openmm
 
-    for section, energy in _energies(at).items():
+    for section, energy in own_sections(at, CMAP).items():
         force = openmm.CMAPTorsionForce()
         force.setName(energy.name)
         table = at.table(section)
@@ -56,7 +59,7 @@ def write(at: AtTheta, openmm_system: Any) -> None:
 
 def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     """New maps. Where terms that shared one no longer do, a Context has to be reinitialised."""
-    for section, force in forces_by_section(list(_energies(at)), openmm_system, CMAP):
+    for section, force in forces_by_section(at, openmm_system, CMAP):
         present = rows_of(force, "Torsion")
         table = in_their_order(CMAP, [row[1:] for row in present], at.table(section), directed=True)
         yield Change(partial(_apply, force, np.array([row[0] for row in present], dtype=np.int64), table), force)
@@ -77,11 +80,6 @@ def _apply(force: Any, map_of_term: np.ndarray, table: Table, _: Any) -> bool:
         for member, of in zip(members.tolist(), of_term.tolist(), strict=True):
             force.setTorsionParameters(member, places[of], *table.particles[member].tolist())
     return reinitialise
-
-
-def _energies(at: AtTheta) -> dict[str, CorrectionMaps]:
-    energies = openmm_energies(at.system).items()
-    return {section: energy for section, energy in energies if isinstance(energy, CorrectionMaps)}
 
 
 def _values(table: Table) -> np.ndarray:

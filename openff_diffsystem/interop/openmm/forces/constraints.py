@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import rows_of
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import in_their_order, terms_of
 
 CLASSES: tuple[str, ...] = ()

@@ -11,13 +11,17 @@ import numpy as np
 
 from openff_diffsystem.exceptions import ExpressionError, ParameterMismatchError, UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import described, number, rows_of
-from openff_diffsystem.interop.openmm.forces.own_forms import TERM, add_section, forces_by_section, forces_with_terms
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.own_forms import (
+    TERM,
+    add_section,
+    forces_by_section,
+    forces_with_terms,
+    own_sections,
+)
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, in_their_order
 from openff_diffsystem.potentials.custom import COMPOUND, VARIABLES, CustomEnergy
-from openff_diffsystem.system.forms import openmm_energies
 
 CLASSES: tuple[str, ...] = (*VARIABLES, COMPOUND)
 
@@ -46,7 +50,7 @@ def write(at: AtTheta, openmm_system: Any) -> None:
     import openmm
 
     _require_one_value(_settings(at))
-    for section, energy in _energies(at).items():
+    for section, energy in own_sections(at, *CLASSES).items():
         kind, table = energy.force, at.table(section)
         leading = (table.particles.shape[1],) if kind == COMPOUND else ()
         force = getattr(openmm, kind)(*leading, energy.text)
@@ -71,10 +75,9 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
         If a force has another expression, or other terms or parameters.
     """
     _require_one_value(_settings(at))
-    energies = _energies(at)
     for kind in CLASSES:
-        sections = [section for section, energy in energies.items() if energy.force == kind]
-        for section, force in forces_by_section(sections, openmm_system, kind):
+        energies = own_sections(at, kind)
+        for section, force in forces_by_section(at, openmm_system, kind):
             name = described(force)
             settings = {key: float(value) for key, value in at.parameters.settings(section).items()}
             if force.getEnergyFunction() != energies[section].text:
@@ -101,13 +104,9 @@ def _apply(openmm_system: Any, force: Any, table: Table, settings: dict[str, flo
     return False
 
 
-def _energies(at: AtTheta) -> dict[str, CustomEnergy]:
-    energies = openmm_energies(at.system).items()
-    return {section: energy for section, energy in energies if isinstance(energy, CustomEnergy)}
-
-
 def _settings(at: AtTheta) -> dict[tuple[str, str], float]:
-    return {(s, name): float(value) for s in _energies(at) for name, value in at.parameters.settings(s).items()}
+    sections = own_sections(at, *CLASSES)
+    return {(s, name): float(value) for s in sections for name, value in at.parameters.settings(s).items()}
 
 
 def _columns(force: Any) -> tuple[str, ...]:

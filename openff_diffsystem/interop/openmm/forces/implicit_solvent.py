@@ -11,9 +11,8 @@ import numpy as np
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedForceFieldError
 from openff_diffsystem.forms.methods import ISOLATED, require
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import described, number, only, require_particles, single
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
 from openff_diffsystem.sections import SECTIONS
 

@@ -10,7 +10,6 @@ import numpy as np
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.forms.methods import ISOLATED, require
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import (
     described,
     number,
@@ -19,7 +18,7 @@ from openff_diffsystem.interop.openmm.forces.lookup import (
     rows_of,
     single,
 )
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import Table, in_their_order, terms_of
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.potentials.periodic.scheme import EngineOptions

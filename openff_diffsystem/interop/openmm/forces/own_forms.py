@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.forms.form import ValenceForm
 from openff_diffsystem.forms.registry import form_of
-from openff_diffsystem.interop.openmm.forces.found import Found
+from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
 from openff_diffsystem.interop.openmm.forces.lookup import between_atoms, forces_of
+from openff_diffsystem.interop.openmm.forces.part import Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
 from openff_diffsystem.potentials.custom import CMAP, COMPOUND, OpenMMEnergy
 from openff_diffsystem.sections import SECTIONS
+from openff_diffsystem.system.forms import openmm_energies
 
 TERM = {
     CMAP: "Torsion",
@@ -38,14 +40,20 @@ def add_section(found: Found, force: Any, terms: ForceTerms, energy: OpenMMEnerg
     return section
 
 
-def forces_by_section(sections: Sequence[str], openmm_system: Any, kind: str) -> Iterator[tuple[str, Any]]:
-    """The forces of a class that have terms, each with the section it stands for: both are in order.
+def own_sections(at: AtTheta, *classes: str) -> dict[str, Any]:
+    """The sections that stand for forces of some classes, in order, and their energies."""
+    return {section: energy for section, energy in openmm_energies(at.system).items() if energy.force in classes}
+
+
+def forces_by_section(at: AtTheta, openmm_system: Any, kind: str) -> Iterator[tuple[str, Any]]:
+    """The sections that stand for forces of a class, each with its force: both are in order.
 
     Raises
     ------
     ParameterMismatchError
-        If there are more of them, or fewer.
+        If the System has more forces with terms, or fewer.
     """
+    sections = own_sections(at, kind)
     present = [force for force in forces_of(openmm_system, kind) if _count(force)]
     if sections and len(present) != len(sections):
         raise ParameterMismatchError(

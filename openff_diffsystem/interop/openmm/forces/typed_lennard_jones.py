@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
 from openff_diffsystem.interop.openmm.forces.lookup import described, number, only, require_particles, single
 from openff_diffsystem.interop.openmm.forces.nonbonded import settings_changed, with_settings
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.sections import SECTIONS
@@ -39,28 +38,7 @@ _ROUNDING = 1e-9
 """Relative. Of twelfth powers in OpenMM's tables and here."""
 
 
-class _Typed(NamedTuple):
-    """Lennard-Jones parameters of particles, and of pairs of types that do not combine those.
-
-    Attributes
-    ----------
-    values
-        epsilon (kJ/mol) and sigma (nm), ``(n_particles, 2)``.
-    types
-        ``(n_particles,)``: numbers of the types that have parameters of their own with another; -1 for all others.
-    own
-        By pair of such types, the first number smaller: epsilon and sigma.
-    """
-
-    values: np.ndarray
-    types: np.ndarray
-    own: dict[tuple[int, int], tuple[float, float]]
-
-    def terms(self) -> ForceTerms:
-        """The pairs of types, named by the first particle of each."""
-        first = {number: int(np.flatnonzero(self.types == number)[0]) for pair in self.own for number in pair}
-        particles = np.array([[first[a], first[b]] for a, b in self.own], dtype=np.int64).reshape(-1, 2)
-        return ForceTerms(SECTIONS[NBFIX].columns, particles, np.array(list(self.own.values())).reshape(-1, 2))
+_Interactions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def read(found: Found) -> None:
@@ -79,11 +57,13 @@ def read(found: Found) -> None:
     nonbonded = single(found.openmm_system, "NonbondedForce")
     if nonbonded is None:
         raise UnsupportedForceError(f"{described(force)} without a NonbondedForce is not covered")
-    typed = _read(force, nonbonded)
-    found.terms["vdW"].values = typed.values[found.order]
-    if typed.own:
-        found.terms["vdW"].static["type"] = typed.types[found.order].astype(np.int32)
-        found.terms[NBFIX] = typed.terms()
+    values, types, pairs, own = _read(force, nonbonded)
+    found.terms["vdW"].values = values[found.order]
+    if len(pairs):
+        found.terms["vdW"].static["type"] = types[found.order].astype(np.int32)
+        # a type is named by the first particle that is of it
+        present, first = np.unique(types, return_index=True)
+        found.terms[NBFIX] = ForceTerms(SECTIONS[NBFIX].columns, first[np.searchsorted(present, pairs)], own)
     found.settings.pop(("vdW", "switch_width"), None)
     if ("vdW", "cutoff") in found.settings and force.getUseSwitchingFunction():
         width = found.settings["vdW", "cutoff"] - number(force.getSwitchingDistance())
@@ -134,7 +114,18 @@ def is_typed(force: Any) -> bool:
     return type(force).__name__ == "CustomNonbondedForce" and force.getEnergyFunction().replace(" ", "") == _OURS
 
 
-def _read(force: Any, nonbonded: Any) -> _Typed:
+def _read(force: Any, nonbonded: Any) -> _Interactions:
+    """Parameters of particles, and of pairs of types that do not combine those.
+
+    Returns
+    -------
+    values
+        epsilon (kJ/mol) and sigma (nm), ``(n_particles, 2)``.
+    types
+        ``(n_particles,)``: numbers of the types that have parameters of their own with another; -1 for all others.
+    pairs, own
+        ``(n_pairs, 2)`` each: two such types, the smaller number first; their epsilon and sigma.
+    """
     name = described(force)
     text = force.getEnergyFunction().replace(" ", "").rstrip(";")
     tables = {force.getTabulatedFunctionName(i): i for i in range(force.getNumTabulatedFunctions())}
@@ -158,14 +149,12 @@ def _read(force: Any, nonbonded: Any) -> _Typed:
         )
     types = particles[:, 2].astype(np.int64)
     types[types == len(squares["own"]) - 1] = -1
-    own = {
-        (a, b): (float(squares["own_epsilon"][a, b]), float(squares["own_sigma"][a, b]))
-        for a, b in np.argwhere(np.triu(squares["own"], 1)).tolist()
-    }
-    return _Typed(particles[:, :2], types, own)
+    pairs = np.argwhere(np.triu(squares["own"], 1))
+    own = np.stack([squares[name][tuple(pairs.T)] for name in ("own_epsilon", "own_sigma")], axis=1)
+    return particles[:, :2], types, pairs, own
 
 
-def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndarray) -> _Typed:
+def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndarray) -> _Interactions:
     """From coefficients of r^-12 and r^-6 by pairs of types."""
     present, of_particle = np.unique(all_types, return_inverse=True)
     a, b = (coefficients[np.ix_(present, present)] for coefficients in (a, b))
@@ -190,11 +179,10 @@ def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndar
     special = np.flatnonzero(differs.any(axis=0))
     number = np.full(len(present), -1)
     number[special] = np.arange(len(special))
-    own = {
-        (int(number[i]), int(number[j])): (float(epsilon[i, j]), float(sigma[i, j]))
-        for i, j in np.argwhere(np.triu(differs | differs.T, 1)).tolist()
-    }
-    return _Typed(np.stack([one_epsilon, one_sigma], axis=1)[of_particle], number[of_particle], own)
+    i, j = np.nonzero(np.triu(differs | differs.T, 1))
+    own = np.stack([epsilon[i, j], sigma[i, j]], axis=1)
+    values = np.stack([one_epsilon, one_sigma], axis=1)[of_particle]
+    return values, number[of_particle], np.stack([number[i], number[j]], axis=1), own
 
 
 def _pairs_of_types(at: AtTheta) -> np.ndarray:

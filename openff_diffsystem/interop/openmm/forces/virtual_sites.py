@@ -9,8 +9,7 @@ import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.found import Found
-from openff_diffsystem.interop.openmm.forces.part import Change
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
 from openff_diffsystem.potentials.virtual_sites import local_frame
 from openff_diffsystem.sections import NO_ATOM, SECTIONS, SITE_TYPES, WEIGHTED_SITE_TYPES
