@@ -7,14 +7,14 @@ from collections.abc import Collection
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
-from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, distinct_rows
 from openff_diffsystem.parameters.assignment import AffineRows, Assignment
 from openff_diffsystem.parameters.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
 from openff_diffsystem.parameters.system import SectionBlocks, SystemLayout
-from openff_diffsystem.sections import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES, section_of
+from openff_diffsystem.sections import NO_ATOM, SECTIONS, SITE_TYPES, WEIGHTED_SITE_TYPES, section_of
 
 _SITE_COLUMNS = {
-    **dict.fromkeys(SITE_TYPES, ("distance", "outOfPlaneAngle", "inPlaneAngle")),
+    **dict.fromkeys(SITE_TYPES, SECTIONS["VirtualSites"].columns),
     "TwoParticleAverage": ("weight1", "weight2", None),
     "ThreeParticleAverage": ("weight1", "weight2", "weight3"),
     "OutOfPlane": ("weight12", "weight13", "weightCross"),
@@ -26,7 +26,7 @@ def own_parameters(
     settings: dict[tuple[str, str], float],
     names: list[str],
     tie_equal: bool,
-    context_wide: Collection[tuple[str, str]],
+    context_wide: Collection[str],
 ) -> tuple[ParameterLayout, np.ndarray, Assignment, SystemLayout]:
     """Theta, and the map from it to the system parameters: a gather, with constants where there is nothing to fit.
 
@@ -41,7 +41,7 @@ def own_parameters(
     tie_equal
         Whether terms of a section with equal parameters share a row of theta.
     context_wide
-        The settings that OpenMM knows by their attribute alone: sections that have one of the same name share it.
+        The sections whose settings OpenMM knows by their attribute alone: those of the same name are one number.
     """
     sections, values, maps = [], [], []
     blocks: dict[str, SectionBlocks] = {}
@@ -52,7 +52,9 @@ def own_parameters(
         if not np.isfinite(value):
             raise UnsupportedForceError(f"{name} of {section} is NaN or infinite")
     for section, one in terms.items():
-        for term, column in np.argwhere(~np.isfinite(one.values))[:1].tolist():
+        refused = np.argwhere(~np.isfinite(one.values)).tolist()
+        if refused:
+            term, column = refused[0]
             raise UnsupportedForceError(
                 f"{one.columns[column]} of the term of {section} between particles "
                 f"{one.particles[term].tolist()} is NaN or infinite"
@@ -61,12 +63,12 @@ def own_parameters(
         for (tag, name), value in settings.items():
             if tag != section:
                 continue
-            if (tag, name) in context_wide and name in shared:
+            if tag in context_wide and name in shared:
                 sources[tag, name] = shared[name]
             else:
                 columns[name] = Column(NumericAttribute(name), one.unit or section_of(tag).unit(name), None, start)
                 sources[tag, name] = start
-                if (tag, name) in context_wide:
+                if tag in context_wide:
                     shared[name] = start
                 values.append(np.array([value]))
                 start += 1
@@ -129,11 +131,7 @@ def _rows(one: ForceTerms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
         table = (np.arange(n) if one.shared is None else one.shared)[:, None]
     if not n or not table.shape[1]:
         return np.arange(n), np.arange(n)
-    _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
-    by_appearance = np.argsort(first)
-    number = np.empty(len(first), dtype=np.int64)
-    number[by_appearance] = np.arange(len(first))
-    return first[by_appearance], number[inverse.reshape(-1)]
+    return distinct_rows(table)
 
 
 def _attributes(section: str, one: ForceTerms) -> list[np.ndarray]:

@@ -1,19 +1,31 @@
-"""CMAPTorsionForce read, written and given new maps: a system has the map of each term, OpenMM a list of maps."""
+"""CMAPTorsionForce: a system has the map of each term, OpenMM a list of maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
-from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, described
+from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
+from openff_diffsystem.interop.openmm.forces.lookup import described, number, rows_of
+from openff_diffsystem.interop.openmm.forces.own_forms import (
+    add_section,
+    forces_by_section,
+    forces_with_terms,
+    own_sections,
+)
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, distinct_rows, in_their_order
 from openff_diffsystem.potentials.custom import CMAP, CorrectionMaps
 
+CLASSES: tuple[str, ...] = (CMAP,)
 
-def read_maps(force: Any) -> tuple[ForceTerms, CorrectionMaps]:
-    """The terms of a CMAPTorsionForce that has some, a map each, and their energy.
+
+def read(found: Found) -> None:
+    """The terms of each CMAPTorsionForce that has some, a map each.
 
     Columns are ``e0_0, e1_0, ...``: the value at each pair of angles, the first angle running fastest. In theta they
     are one attribute, ``energy``, with a row per value of each map.
@@ -23,74 +35,74 @@ def read_maps(force: Any) -> tuple[ForceTerms, CorrectionMaps]:
     UnsupportedForceError
         If its maps are of several sizes.
     """
-    rows = [force.getTorsionParameters(i) for i in range(force.getNumTorsions())]
-    number_of_map = np.array([row[0] for row in rows], dtype=np.int64)
-    maps = {i: force.getMapParameters(i) for i in np.unique(number_of_map).tolist()}
+    for force in forces_with_terms(found, CMAP):
+        add_section(found, force, _terms(force), CorrectionMaps(force.getName()))
+
+
+def write(at: AtTheta, openmm_system: Any) -> None:
+    """A force for each section; equal maps are written once."""
+    import openmm
+
+    for section, energy in own_sections(at, CMAP).items():
+        force = openmm.CMAPTorsionForce()
+        force.setName(energy.name)
+        table = at.table(section)
+        values = _values(table)
+        first, of_term = distinct_rows(values)
+        maps = values[first]
+        for one in maps:
+            force.addMap(_size(one), one.tolist())
+        for particles, i in zip(table.particles.tolist(), of_term.tolist(), strict=True):
+            force.addTorsion(i, *particles)
+        openmm_system.addForce(force)
+
+
+def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+    """New maps. Where terms that shared one no longer do, a Context has to be reinitialised."""
+    for section, force in forces_by_section(at, openmm_system, CMAP):
+        present = rows_of(force, "Torsion")
+        table = in_their_order(CMAP, [row[1:] for row in present], at.table(section), directed=True)
+        yield Change(partial(_apply, force, np.array([row[0] for row in present], dtype=np.int64), table), force)
+
+
+def _apply(force: Any, map_of_term: np.ndarray, table: Table, _: Any) -> bool:
+    reinitialise = False
+    values = _values(table)
+    for i in np.unique(map_of_term).tolist():
+        members = np.flatnonzero(map_of_term == i)
+        first, of_term = distinct_rows(values[members])
+        maps = values[members[first]]
+        size = _size(maps[0])
+        reinitialise |= force.getMapParameters(i)[0] != size or len(maps) > 1
+        # terms that shared a map and no longer do get maps of their own
+        places = [i, *(force.addMap(size, one.tolist()) for one in maps[1:])]
+        force.setMapParameters(i, size, maps[0].tolist())
+        for member, of in zip(members.tolist(), of_term.tolist(), strict=True):
+            force.setTorsionParameters(member, places[of], *table.particles[member].tolist())
+    return reinitialise
+
+
+def _values(table: Table) -> np.ndarray:
+    """The map of each term, ``(n_terms, n_values)``."""
+    return np.stack(table.values, axis=1)
+
+
+def _size(one: np.ndarray) -> int:
+    return round(len(one) ** 0.5)
+
+
+def _terms(force: Any) -> ForceTerms:
+    rows = rows_of(force, "Torsion")
+    map_of_term = np.array([row[0] for row in rows], dtype=np.int64)
+    maps = {i: force.getMapParameters(i) for i in np.unique(map_of_term).tolist()}
     sizes = sorted({size for size, _ in maps.values()})
     if len(sizes) > 1:
         raise UnsupportedForceError(f"{described(force)} has maps of {len(sizes)} sizes, {sizes}; one is covered")
-    values = {i: [getattr(e, "_value", e) for e in energies] for i, (_, energies) in maps.items()}
+    values = {i: [number(e) for e in energies] for i, (_, energies) in maps.items()}
     columns = tuple(f"e{i}_{j}" for j in range(sizes[0]) for i in range(sizes[0]))
-    terms = ForceTerms(
+    return ForceTerms(
         columns,
         np.array([row[1:] for row in rows], dtype=np.int64),
-        np.array([values[i] for i in number_of_map.tolist()], dtype=float),
-        {},
-        shared=number_of_map,
+        np.array([values[i] for i in map_of_term.tolist()]),
+        shared=map_of_term,
     )
-    return terms, CorrectionMaps(force.getName())
-
-
-def write_maps(energy: CorrectionMaps, table: Table) -> Any:
-    """The force; equal maps are written once."""
-    import openmm
-
-    force = openmm.CMAPTorsionForce()
-    force.setName(energy.name)
-    values = np.stack(table.values, axis=1)
-    maps, of_term = _distinct(values)
-    size = round(values.shape[1] ** 0.5)
-    for one in maps:
-        force.addMap(size, one.tolist())
-    for row, i in zip(table.particles.tolist(), of_term.tolist(), strict=True):
-        force.addTorsion(i, *row)
-    return force
-
-
-def maps_change(force: Any, in_their_order: Callable[..., Table]) -> Callable[[Any], bool]:
-    """Give a force new maps: what does so, for a Context or ``None``, and returns whether to begin anew.
-
-    Raises
-    ------
-    ParameterMismatchError
-        If the force has other terms.
-    """
-    present = [force.getTorsionParameters(i) for i in range(force.getNumTorsions())]
-    table = in_their_order(CMAP, [row[1:] for row in present])
-    values = np.stack(table.values, axis=1)
-    size = round(values.shape[1] ** 0.5)
-    theirs = np.array([row[0] for row in present], dtype=np.int64)
-
-    def apply(context: Any) -> bool:
-        anew = False
-        for i in np.unique(theirs).tolist():
-            members = np.flatnonzero(theirs == i)
-            maps, of_term = _distinct(values[members])
-            anew |= force.getMapParameters(i)[0] != size or len(maps) > 1
-            # terms that had a map in common and have not any more get maps of their own
-            places = [i, *(force.addMap(size, one.tolist()) for one in maps[1:])]
-            force.setMapParameters(i, size, maps[0].tolist())
-            for member, of in zip(members.tolist(), of_term.tolist(), strict=True):
-                force.setTorsionParameters(member, places[of], *table.particles[member].tolist())
-        return anew
-
-    return apply
-
-
-def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different rows in order of appearance, and which of them each row is."""
-    _, first, inverse = np.unique(values, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return values[first[order]], place[inverse.reshape(-1)]

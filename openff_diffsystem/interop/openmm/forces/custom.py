@@ -1,80 +1,133 @@
-"""OpenMM's custom forces between the atoms of a molecule: read, written, and given new parameters."""
+"""OpenMM's custom forces between the atoms of a molecule."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import (
-    ExpressionError,
-    ParameterMismatchError,
-    UnsupportedForceError,
+from openff_diffsystem.exceptions import ExpressionError, ParameterMismatchError, UnsupportedForceError
+from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
+from openff_diffsystem.interop.openmm.forces.lookup import described, number, rows_of
+from openff_diffsystem.interop.openmm.forces.own_forms import (
+    TERM,
+    add_section,
+    forces_by_section,
+    forces_with_terms,
+    own_sections,
 )
-from openff_diffsystem.forms.registry import form_of
-from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, described, number
-from openff_diffsystem.parameters.system import SystemParameters
-from openff_diffsystem.potentials.custom import COMPOUND, CustomEnergy
-from openff_diffsystem.sections import SECTIONS
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, in_their_order
+from openff_diffsystem.potentials.custom import COMPOUND, VARIABLES, CustomEnergy
 
-TERM = {
-    "CustomBondForce": "Bond",
-    "CustomAngleForce": "Angle",
-    "CustomTorsionForce": "Torsion",
-    COMPOUND: "Bond",
-}
-"""By class what OpenMM calls a term in the names of its methods."""
+CLASSES: tuple[str, ...] = (*VARIABLES, COMPOUND)
 
 
-@dataclass
-class Custom:
-    """What a custom force says.
-
-    Attributes
-    ----------
-    terms
-        With the per-term parameters as columns.
-    settings
-        Global parameters.
-    energy
-        Its expression.
-    """
-
-    terms: ForceTerms
-    settings: dict[str, float]
-    energy: CustomEnergy
-
-
-def count_of(force: Any) -> int:
-    """The number of terms of a custom force or a CMAPTorsionForce."""
-    return getattr(force, f"getNum{TERM.get(type(force).__name__, 'Torsion')}s")()
-
-
-def read_custom(force: Any) -> Custom:
-    """A custom force with at least one term.
+def read(found: Found) -> None:
+    """The terms of each custom force that has some, with its parameters per term as columns.
 
     Raises
     ------
     UnsupportedForceError
-        If its expression cannot be represented.
+        If an expression cannot be represented.
     """
-    kind, name = type(force).__name__, described(force)
-    word = TERM[kind]
-    if kind == COMPOUND and force.getNumTabulatedFunctions():
-        raise UnsupportedForceError(f"{name} has tabulated functions, which are not covered")
-    columns = tuple(
-        getattr(force, f"getPer{word}ParameterName")(i) for i in range(getattr(force, f"getNumPer{word}Parameters")())
-    )
-    settings = {
-        force.getGlobalParameterName(i): float(force.getGlobalParameterDefaultValue(i))
+    settings: dict[tuple[str, str], float] = {}
+    for kind in CLASSES:
+        for force in forces_with_terms(found, kind):
+            energy = CustomEnergy(kind, force.getEnergyFunction(), _columns(force), force.getName())
+            defaults = _global_parameters(force)
+            section = add_section(found, force, _terms(force, energy, defaults), energy)
+            settings |= {(section, name): value for name, value in defaults.items()}
+    _require_one_value(settings)
+    found.settings |= settings
+
+
+def write(at: AtTheta, openmm_system: Any) -> None:
+    """The forces, as they were read, with new parameters."""
+    import openmm
+
+    _require_one_value(_settings(at))
+    for section, energy in own_sections(at, *CLASSES).items():
+        kind, table = energy.force, at.table(section)
+        leading = (table.particles.shape[1],) if kind == COMPOUND else ()
+        force = getattr(openmm, kind)(*leading, energy.text)
+        force.setName(energy.name)
+        for name in at.parameters.layout.sections[section].columns:
+            getattr(force, f"addPer{TERM[kind]}Parameter")(name)
+        for name, value in at.parameters.settings(section).items():
+            force.addGlobalParameter(name, float(value))
+        for row in _nested(kind, table):
+            getattr(force, f"add{TERM[kind]}")(*row)
+        openmm_system.addForce(force)
+
+
+def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+    """New parameters for terms, and new values of global parameters.
+
+    Other forces of the System that share a global parameter get its new value as well: OpenMM has one per Context.
+
+    Raises
+    ------
+    ParameterMismatchError
+        If a force has another expression, or other terms or parameters.
+    """
+    _require_one_value(_settings(at))
+    for kind in CLASSES:
+        energies = own_sections(at, kind)
+        for section, force in forces_by_section(at, openmm_system, kind):
+            name = described(force)
+            settings = {key: float(value) for key, value in at.parameters.settings(section).items()}
+            if force.getEnergyFunction() != energies[section].text:
+                raise ParameterMismatchError(f"{name} of the OpenMM System has another expression than {section}")
+            columns = at.parameters.layout.sections[section].columns
+            if _columns(force) != columns or _global_parameters(force).keys() != settings.keys():
+                raise ParameterMismatchError(f"{name} of the OpenMM System has other parameters than {section}")
+            table = in_their_order(kind, _flat_rows(force), at.table(section), directed=kind == COMPOUND)
+            yield Change(partial(_apply, openmm_system, force, table, settings), force)
+
+
+def _apply(openmm_system: Any, force: Any, table: Table, settings: dict[str, float], context: Any) -> bool:
+    kind = type(force).__name__
+    for i, row in enumerate(_nested(kind, table)):
+        getattr(force, f"set{TERM[kind]}Parameters")(i, *row)
+    for name, value in settings.items():
+        for other in openmm_system.getForces():
+            if hasattr(other, "setGlobalParameterDefaultValue"):
+                for i in range(other.getNumGlobalParameters()):
+                    if other.getGlobalParameterName(i) == name:
+                        other.setGlobalParameterDefaultValue(i, value)
+        if context is not None:
+            context.setParameter(name, value)
+    return False
+
+
+def _settings(at: AtTheta) -> dict[tuple[str, str], float]:
+    sections = own_sections(at, *CLASSES)
+    return {(s, name): float(value) for s in sections for name, value in at.parameters.settings(s).items()}
+
+
+def _columns(force: Any) -> tuple[str, ...]:
+    word = TERM[type(force).__name__]
+    n = getattr(force, f"getNumPer{word}Parameters")()
+    return tuple(getattr(force, f"getPer{word}ParameterName")(i) for i in range(n))
+
+
+def _global_parameters(force: Any) -> dict[str, float]:
+    return {
+        force.getGlobalParameterName(i): force.getGlobalParameterDefaultValue(i)
         for i in range(force.getNumGlobalParameters())
     }
-    energy = CustomEnergy(kind, force.getEnergyFunction(), columns, force.getName())
-    rows = [_flat(row) for row in _rows(force)]
+
+
+def _terms(force: Any, energy: CustomEnergy, settings: dict[str, float]) -> ForceTerms:
+    """The terms; refused where the expression asks for something else than their geometry and parameters."""
+    name, columns = described(force), energy.columns
+    if energy.force == COMPOUND and force.getNumTabulatedFunctions():
+        raise UnsupportedForceError(f"{name} has tabulated functions, which are not covered")
+    rows = _flat_rows(force)
     width = len(rows[0]) - len(columns)
     names = [*columns, *settings, *energy.geometry(width)]
     if len(set(names)) < len(names):
@@ -86,100 +139,31 @@ def read_custom(force: Any) -> Custom:
         raise UnsupportedForceError(f"the expression of {name} is not covered: {error}") from error
     if unknown:
         raise UnsupportedForceError(f"{name} has no parameter {unknown[0]!r}, which its expression needs")
-    return Custom(
-        ForceTerms(
-            columns,
-            np.array([row[:width] for row in rows], dtype=np.int64).reshape(len(rows), width),
-            np.array([[number(v) for v in row[width:]] for row in rows]).reshape(len(rows), len(columns)),
-            {},
-            unit="dimensionless",
-        ),
-        settings,
-        energy,
+    return ForceTerms(
+        columns,
+        np.array([row[:width] for row in rows], dtype=np.int64),
+        np.array([[number(v) for v in row[width:]] for row in rows]).reshape(len(rows), len(columns)),
+        unit="dimensionless",
     )
 
 
-def section_name(kind: str, name: str, taken: Iterable[str]) -> str:
-    """A section for a force: its own name where it has one that can be used, or else that of its class, numbered."""
-    taken = set(taken)
-    usable = name != kind and re.fullmatch(r"[\w .-]+", name) and name not in SECTIONS and form_of(name) is None
-    if usable and name not in taken:
-        return name
-    stem = kind.removesuffix("Force")
-    plural = stem if stem.endswith("s") else stem + "s"
-    candidates = (plural if i == 1 else f"{plural}{i}" for i in range(1, len(taken) + 2))
-    return next(candidate for candidate in candidates if candidate not in taken)
+def _flat_rows(force: Any) -> list[tuple]:
+    """Particles and values of each term one after the other."""
+    rows = rows_of(force, TERM[type(force).__name__])
+    if type(force).__name__ == COMPOUND:
+        return [(*particles, *values) for particles, values in rows]
+    return [(*particles, *values) for *particles, values in rows]
 
 
-def write_custom(energy: CustomEnergy, parameters: SystemParameters, section: str, table: Table) -> Any:
-    """The force, as it was read, with new parameters."""
-    import openmm
-
-    kind = energy.force
-    leading = (table.particles.shape[1],) if kind == COMPOUND else ()
-    force = getattr(openmm, kind)(*leading, energy.text)
-    force.setName(energy.name)
-    for name in parameters.layout.sections[section].columns:
-        getattr(force, f"addPer{TERM[kind]}Parameter")(name)
-    for name, value in parameters.settings(section).items():
-        force.addGlobalParameter(name, float(value))
+def _nested(kind: str, table: Table) -> Iterator[tuple]:
+    """What OpenMM's methods take for each term."""
+    width = table.particles.shape[1]
     for row in table.rows():
-        getattr(force, f"add{TERM[kind]}")(*_nested(kind, row, table.particles.shape[1]))
-    return force
+        particles, values = row[:width], list(row[width:])
+        yield (list(particles), values) if kind == COMPOUND else (*particles, values)
 
 
-def custom_change(
-    energy: CustomEnergy,
-    parameters: SystemParameters,
-    section: str,
-    force: Any,
-    in_their_order: Callable[..., Table],
-    openmm_system: Any,
-) -> Callable[[Any], bool]:
-    """Give a force new parameters: what does so, for a Context or ``None``, and returns whether to begin anew.
-
-    Other forces of the System that share a global parameter get its new value as well: OpenMM has one per Context.
-
-    Raises
-    ------
-    ParameterMismatchError
-        If the force has another expression, or other terms or parameters.
-    """
-    kind, name = energy.force, described(force)
-    settings = {key: float(value) for key, value in parameters.settings(section).items()}
-    present = {force.getGlobalParameterName(i) for i in range(force.getNumGlobalParameters())}
-    columns = tuple(
-        getattr(force, f"getPer{TERM[kind]}ParameterName")(i)
-        for i in range(getattr(force, f"getNumPer{TERM[kind]}Parameters")())
-    )
-    if force.getEnergyFunction() != energy.text:
-        raise ParameterMismatchError(f"{name} of the OpenMM System has another expression than {section}")
-    if columns != parameters.layout.sections[section].columns or present != set(settings):
-        raise ParameterMismatchError(f"{name} of the OpenMM System has other parameters than {section}")
-    table = in_their_order(kind, [_flat(row) for row in _rows(force)])
-
-    def apply(context: Any) -> bool:
-        for i, row in enumerate(table.rows()):
-            getattr(force, f"set{TERM[kind]}Parameters")(i, *_nested(kind, row, table.particles.shape[1]))
-        for key, value in settings.items():
-            _set_everywhere(openmm_system, key, value)
-            if context is not None:
-                context.setParameter(key, value)
-        return False
-
-    return apply
-
-
-def _set_everywhere(openmm_system: Any, name: str, value: float) -> None:
-    for force in openmm_system.getForces():
-        if not hasattr(force, "setGlobalParameterDefaultValue"):
-            continue
-        for i in range(force.getNumGlobalParameters()):
-            if force.getGlobalParameterName(i) == name:
-                force.setGlobalParameterDefaultValue(i, value)
-
-
-def require_one_value(settings: dict[tuple[str, str], float]) -> None:
+def _require_one_value(settings: dict[tuple[str, str], float]) -> None:
     """Raise where forces that share a global parameter have two values of it: OpenMM has one per Context."""
     seen: dict[str, tuple[str, float]] = {}
     for (section, name), value in settings.items():
@@ -190,22 +174,3 @@ def require_one_value(settings: dict[tuple[str, str], float]) -> None:
             raise UnsupportedForceError(
                 f"the global parameter {name!r} is {before[1]} in {before[0]} and {value} in {section}; OpenMM has one"
             )
-
-
-def _rows(force: Any) -> list[Any]:
-    get = getattr(force, f"get{TERM[type(force).__name__]}Parameters")
-    return [get(i) for i in range(count_of(force))]
-
-
-def _flat(row: Any) -> tuple:
-    """Particles and values of a term one after the other."""
-    *particles, values = row
-    if len(particles) == 1:  # of a compound bond
-        particles = particles[0]
-    return (*particles, *values)
-
-
-def _nested(kind: str, row: tuple, width: int) -> tuple:
-    """What OpenMM's methods take for a term."""
-    particles, values = row[:width], list(row[width:])
-    return (list(particles), values) if kind == COMPOUND else (*particles, values)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import UnsupportedForceError, UnsupportedForceFieldError
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedForceFieldError
 from openff_diffsystem.forms.methods import ISOLATED, require
-from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, described, number, require_particles
-from openff_diffsystem.parameters.system import SystemParameters
+from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
+from openff_diffsystem.interop.openmm.forces.lookup import described, number, only, require_particles, single
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
+from openff_diffsystem.sections import SECTIONS
 
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+CLASSES: tuple[str, ...] = ("GBSAOBCForce", "CustomGBForce")
 
 _ACE = 28.3919551
 """4 pi times the surface area penalty, kJ/mol/nm2, that OpenMM writes into its HCT and OBC1 forces."""
@@ -24,40 +27,31 @@ _PROBE = 0.14
 _CLASSES = {"HCT": "GBSAHCTForce", "OBC1": "GBSAOBC1Force"}
 """By model the class of openmm.app that makes the custom force."""
 
+_SETTINGS = ("SolventDielectric", "SoluteDielectric", "SurfaceAreaEnergy")
+"""Of a GBSAOBCForce."""
+
 _DIELECTRICS = re.compile(r"solventDielectric=([^;]+); *soluteDielectric=([^;]+);")
 
 _AREA = re.compile(r"([-+.\de]+)\*\(radius\+([-+.\de]+)\)\^2\*\(radius/B\)\^6; radius=or\+0\.009")
 """The surface term that :func:`_custom` adds."""
 
 
-class Born(NamedTuple):
-    """What is read of an implicit solvent: terms, section-wide numbers, and words among the methods."""
-
-    terms: ForceTerms
-    settings: dict[tuple[str, str], float]
-    words: dict[str, str]
-
-
-def read_born(force: Any, charges: np.ndarray, order: np.ndarray) -> Born:
+def read(found: Found) -> None:
     """The implicit solvent that a GBSAOBCForce or a CustomGBForce is.
-
-    Parameters
-    ----------
-    charges
-        Of the NonbondedForce, in the order of the system, ``(n_particles,)``; empty without one.
-    order
-        OpenMM's index of each particle.
 
     Raises
     ------
     UnsupportedForceError
-        If it has a cutoff, other charges, or is a CustomGBForce of another model.
+        If it has a cutoff, other charges than the NonbondedForce, or is a CustomGBForce of another model.
     """
+    force = single(found.openmm_system, *CLASSES)
+    if force is None:
+        return
     name = described(force)
     if force.getNonbondedMethod() != force.NoCutoff:
         raise UnsupportedForceError(f"{name} with a cutoff is not covered; covered is NoCutoff")
-    require_particles(force, len(order))
-    rows = np.array([[number(v) for v in force.getParticleParameters(i)] for i in order.tolist()])
+    require_particles(force, len(found.order))
+    rows = np.array([[number(v) for v in force.getParticleParameters(i)] for i in found.order.tolist()])
     area: tuple[float, float] | None
     if type(force).__name__ == "GBSAOBCForce":
         model, area = "OBC2", (number(force.getSurfaceAreaEnergy()), _PROBE)
@@ -66,20 +60,110 @@ def read_born(force: Any, charges: np.ndarray, order: np.ndarray) -> Born:
         model, solvent, solute, area = _recognised(force)
         # OpenMM has the radius without its offset, and that times the scale
         rows[:, 2] /= rows[:, 1]
-        rows[:, 1] += _offset(model)
+        rows[:, 1] += _class(model).OFFSET
+    charges = found.terms["Electrostatics"].values[:, 0] if "Electrostatics" in found.terms else ()
     if not np.array_equal(charges, rows[:, 0]):
         raise UnsupportedForceError(f"the charges of {name} are not those of the NonbondedForce")
-    numbers = {
-        "solvent_dielectric": solvent,
-        "solute_dielectric": solute,
-        "surface_area_penalty": area[0] if area else 0.0,
-        "solvent_radius": area[1] if area else _PROBE,
-    }
-    return Born(
-        ForceTerms(("radius", "scale"), order[:, None], rows[:, 1:], {}),
-        {("GBSA", key): value for key, value in numbers.items()},
-        {"gb_model": model, "sa_model": "ACE" if area else "None"},
+    penalty, radius = area or (0.0, _PROBE)
+    numbers = (solvent, solute, penalty, radius)
+    found.terms["GBSA"] = ForceTerms(SECTIONS["GBSA"].columns, found.order[:, None], rows[:, 1:])
+    found.settings |= {("GBSA", name): value for name, value in zip(SECTIONS["GBSA"].settings, numbers, strict=True)}
+    found.methods["GBSA"] = {"gb_model": model, "sa_model": "ACE" if area else "None"}
+
+
+def write(at: AtTheta, openmm_system: Any) -> None:
+    """The force of the system's implicit solvent.
+
+    Raises
+    ------
+    UnsupportedForceFieldError
+        If OpenMM has no force for it.
+    """
+    if "GBSA" not in at:
+        return
+    require(at.system.methods, ISOLATED)
+    model, kind = (at.system.methods["GBSA"][name] for name in ("gb_model", "sa_model"))
+    solvent, solute, penalty, radius = (
+        float(at.parameters.setting("GBSA", name)) for name in SECTIONS["GBSA"].settings
     )
+    area = (penalty, radius) if kind == "ACE" else None
+    particles = at.per_particle(at.of_particles("Electrostatics", "charge"), *at.table("GBSA").values)
+    if model == "OBC2":
+        force = _obc2(solvent, solute, area)
+        particles.add_to(force, "Particle")
+    else:
+        force = _custom(model, solvent, solute, area)
+        for row in particles.rows():
+            force.addParticle(list(row))
+        force.finalize()
+    force.setNonbondedMethod(force.NoCutoff)
+    openmm_system.addForce(force)
+
+
+def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+    """New parameters for particles; another dielectric or surface term reinitialises a Context."""
+    if "GBSA" not in at:
+        return
+    import openmm
+
+    fresh = openmm.System()
+    write(at, fresh)
+    kind = type(fresh.getForce(0)).__name__
+    force = only(openmm_system, kind)
+    if len(_settings(force)) != len(_settings(fresh.getForce(0))):
+        raise ParameterMismatchError("the CustomGBForce of the OpenMM System has other terms than this system's")
+
+    def apply(_: Any) -> bool:
+        new, before = fresh.getForce(0), _settings(force)
+        for i in range(new.getNumParticles()):
+            row = new.getParticleParameters(i)
+            force.setParticleParameters(i, *(row if kind == "GBSAOBCForce" else [row]))
+        if kind == "GBSAOBCForce":
+            for name in _SETTINGS:
+                getattr(force, f"set{name}")(getattr(new, f"get{name}")())
+        else:
+            for i, term in enumerate(_settings(new)):
+                force.setEnergyTermParameters(i, *term)
+        return _settings(force) != before
+
+    yield Change(apply, force)
+
+
+def _settings(force: Any) -> list[Any]:
+    """What a force has besides particles."""
+    if type(force).__name__ == "GBSAOBCForce":
+        return [getattr(force, f"get{name}")() for name in _SETTINGS]
+    return [force.getEnergyTermParameters(i) for i in range(force.getNumEnergyTerms())]
+
+
+def _obc2(solvent: float, solute: float, area: tuple[float, float] | None) -> Any:
+    import openmm
+
+    if area is not None and abs(area[1] - _PROBE) > 1e-9:
+        raise UnsupportedForceFieldError(
+            f"OpenMM's OBC2 force has a solvent radius of {_PROBE} nm; GBSA asks for {area[1]} nm"
+        )
+    force = openmm.GBSAOBCForce()
+    force.setSolventDielectric(solvent)
+    force.setSoluteDielectric(solute)
+    force.setSurfaceAreaEnergy(area[0] if area else 0.0)
+    return force
+
+
+def _custom(model: str, solvent: float, solute: float, area: tuple[float, float] | None) -> Any:
+    """HCT and OBC1, which OpenMM has as custom forces with the surface term written in."""
+    written_in = (
+        area is not None
+        and np.isclose(4.0 * np.pi * area[0], _ACE, rtol=1e-8, atol=0.0)
+        and np.isclose(area[1], _PROBE, rtol=1e-9, atol=0.0)
+    )
+    force = _class(model)(solvent, solute, "ACE" if written_in else None, None, 0)
+    if area is not None and not written_in:
+        force.addEnergyTerm(
+            f"{4.0 * np.pi * area[0]!r}*(radius+{area[1]!r})^2*(radius/B)^6; radius=or+{force.OFFSET!r}",
+            force.SingleParticle,
+        )
+    return force
 
 
 def _recognised(force: Any) -> tuple[str, float, float, tuple[float, float] | None]:
@@ -120,59 +204,3 @@ def _class(model: str) -> Any:
     from openmm.app.internal import customgbforces
 
     return getattr(customgbforces, _CLASSES[model])
-
-
-def _offset(model: str) -> float:
-    return _class(model).OFFSET
-
-
-def write_born(system: SystemData, parameters: SystemParameters, born: Table) -> Any:
-    """The force of a system's implicit solvent.
-
-    Raises
-    ------
-    UnsupportedForceFieldError
-        If OpenMM has no force for it.
-    """
-    import openmm
-
-    require(system.methods, ISOLATED)
-    model, kind = (system.methods["GBSA"][name] for name in ("gb_model", "sa_model"))
-    solvent, solute, penalty, radius = (
-        float(parameters.setting("GBSA", name))
-        for name in ("solvent_dielectric", "solute_dielectric", "surface_area_penalty", "solvent_radius")
-    )
-    if model != "OBC2":
-        return _custom(model, born, solvent, solute, (penalty, radius) if kind == "ACE" else None)
-    if kind == "ACE" and abs(radius - _PROBE) > 1e-9:
-        raise UnsupportedForceFieldError(
-            f"OpenMM's OBC2 force has a solvent radius of {_PROBE} nm; GBSA asks for {radius} nm"
-        )
-    force = openmm.GBSAOBCForce()
-    force.setSolventDielectric(solvent)
-    force.setSoluteDielectric(solute)
-    force.setSurfaceAreaEnergy(penalty if kind == "ACE" else 0.0)
-    force.setNonbondedMethod(force.NoCutoff)
-    for row in born.rows():
-        force.addParticle(*row)
-    return force
-
-
-def _custom(model: str, born: Table, solvent: float, solute: float, area: tuple[float, float] | None) -> Any:
-    """HCT and OBC1, which OpenMM has as custom forces with the surface term written in."""
-    written_in = (
-        area is not None
-        and np.isclose(4.0 * np.pi * area[0], _ACE, rtol=1e-8, atol=0.0)
-        and np.isclose(area[1], _PROBE, rtol=1e-9, atol=0.0)
-    )
-    force = _class(model)(solvent, solute, "ACE" if written_in else None, None, 0)
-    if area is not None and not written_in:
-        force.addEnergyTerm(
-            f"{4.0 * np.pi * area[0]!r}*(radius+{area[1]!r})^2*(radius/B)^6; radius=or+{force.OFFSET!r}",
-            force.SingleParticle,
-        )
-    force.setNonbondedMethod(force.NoCutoff)
-    for row in born.rows():
-        force.addParticle(list(row))
-    force.finalize()
-    return force

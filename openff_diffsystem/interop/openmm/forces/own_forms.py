@@ -1,122 +1,79 @@
-"""Sections whose form a system holds itself, and the forces of an OpenMM System that they are."""
+"""Sections whose form a system holds itself, and the forces of an OpenMM System that they stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from openff_diffsystem.exceptions import ParameterMismatchError
-from openff_diffsystem.forms.form import Form, ValenceForm
-from openff_diffsystem.interop.openmm.forces.cmap import maps_change, read_maps, write_maps
-from openff_diffsystem.interop.openmm.forces.custom import (
-    TERM,
-    count_of,
-    custom_change,
-    read_custom,
-    require_one_value,
-    section_name,
-    write_custom,
-)
-from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table
-from openff_diffsystem.parameters.system import SystemParameters
-from openff_diffsystem.potentials.custom import CMAP, CorrectionMaps, CustomEnergy
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.forms.form import ValenceForm
+from openff_diffsystem.forms.registry import form_of
+from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
+from openff_diffsystem.interop.openmm.forces.lookup import between_atoms, forces_of
+from openff_diffsystem.interop.openmm.forces.part import Found
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
+from openff_diffsystem.potentials.custom import CMAP, COMPOUND, OpenMMEnergy
+from openff_diffsystem.sections import SECTIONS
 from openff_diffsystem.system.forms import openmm_energies
 
-KINDS = (CMAP, *TERM)
-"""The forces that are read into such sections, each into one of its own."""
+TERM = {
+    CMAP: "Torsion",
+    "CustomBondForce": "Bond",
+    "CustomAngleForce": "Angle",
+    "CustomTorsionForce": "Torsion",
+    COMPOUND: "Bond",
+}
+"""By class what OpenMM calls a term in the names of its methods."""
 
 
-@dataclass
-class Stored:
-    """Terms, global parameters and functional forms by section."""
-
-    terms: dict[str, ForceTerms] = field(default_factory=dict)
-    settings: dict[tuple[str, str], float] = field(default_factory=dict)
-    forms: dict[str, Form] = field(default_factory=dict)
+def forces_with_terms(found: Found, kind: str) -> list[Any]:
+    """The forces of a class that have terms; the others are passed over."""
+    return [force for force in between_atoms(found.openmm_system, kind) if _count(force)]
 
 
-def read_stored(forces: dict[str, list[Any]]) -> Stored:
-    """Every CMAPTorsionForce and custom force as a section of its own; those without terms are passed over.
-
-    Raises
-    ------
-    UnsupportedForceError
-        If one cannot be represented.
-    """
-    found = Stored()
-    for kind in KINDS:
-        for force in filter(count_of, forces[kind]):
-            section = section_name(kind, force.getName(), found.terms)
-            energy: CorrectionMaps | CustomEnergy
-            if kind == CMAP:
-                terms, energy = read_maps(force)
-            else:
-                custom = read_custom(force)
-                terms, energy = custom.terms, custom.energy
-                found.settings |= {(section, name): value for name, value in custom.settings.items()}
-            found.terms[section] = terms
-            found.forms[section] = ValenceForm(section, terms.columns, terms.particles.shape[1], energy)
-    require_one_value(found.settings)
-    return found
+def add_section(found: Found, force: Any, terms: ForceTerms, energy: OpenMMEnergy) -> str:
+    """Make a section of a force; its name."""
+    section = _section_name(energy.force, force.getName(), found.forms)
+    found.terms[section] = terms
+    found.forms[section] = ValenceForm(section, terms.columns, terms.particles.shape[1], energy)
+    return section
 
 
-def write_stored(system: SystemData, parameters: SystemParameters, stored: dict[str, Table]) -> Iterator[Any]:
-    """The forces of the sections, in order."""
-    require_one_value(_settings(parameters, stored))
-    energies = openmm_energies(system)
-    for section, table in stored.items():
-        energy = energies[section]
-        if isinstance(energy, CorrectionMaps):
-            yield write_maps(energy, table)
-        else:
-            yield write_custom(energy, parameters, section, table)
+def own_sections(at: AtTheta, *classes: str) -> dict[str, Any]:
+    """The sections that stand for forces of some classes, in order, and their energies."""
+    return {section: energy for section, energy in openmm_energies(at.system).items() if energy.force in classes}
 
 
-def stored_changes(
-    system: SystemData,
-    parameters: SystemParameters,
-    stored: dict[str, Table],
-    openmm_system: Any,
-    in_their_order: Callable[..., Table],
-) -> list[tuple[Any, Callable[[Any], bool]]]:
-    """The forces that get new parameters, and what gives them: see :func:`custom_change`.
-
-    Forces of a class are those of the sections of that class in order.
+def forces_by_section(at: AtTheta, openmm_system: Any, kind: str) -> Iterator[tuple[str, Any]]:
+    """The sections that stand for forces of a class, each with its force: both are in order.
 
     Raises
     ------
     ParameterMismatchError
-        If the OpenMM System has other forces.
+        If the System has more forces with terms, or fewer.
     """
-    require_one_value(_settings(parameters, stored))
-    changes = []
-    energies = openmm_energies(system)
-    for kind in KINDS:
-        sections = [section for section in stored if energies[section].force == kind]
-        present = [f for f in openmm_system.getForces() if type(f).__name__ == kind and count_of(f)]
-        if sections and len(present) != len(sections):
-            raise ParameterMismatchError(
-                f"the OpenMM System has {len(present)} forces of class {kind} with terms; this system has "
-                f"{len(sections)}: {', '.join(sections)}"
-            )
-        for section, force in zip(sections, present, strict=False):
-            order = partial(_ordered, in_their_order, stored[section])
-            energy = energies[section]
-            if isinstance(energy, CorrectionMaps):
-                changes.append((force, maps_change(force, order)))
-            else:
-                changes.append((force, custom_change(energy, parameters, section, force, order, openmm_system)))
-    return changes
+    sections = own_sections(at, kind)
+    present = [force for force in forces_of(openmm_system, kind) if _count(force)]
+    if sections and len(present) != len(sections):
+        raise ParameterMismatchError(
+            f"the OpenMM System has {len(present)} forces of class {kind} with terms; this system has "
+            f"{len(sections)}: {', '.join(sections)}"
+        )
+    return zip(sections, present, strict=False)
 
 
-def _ordered(in_their_order: Callable[..., Table], table: Table, kind: str, present: list[Any]) -> Table:
-    return in_their_order(kind, present, table)
+def _count(force: Any) -> int:
+    return getattr(force, f"getNum{TERM[type(force).__name__]}s")()
 
 
-def _settings(parameters: SystemParameters, stored: dict[str, Table]) -> dict[tuple[str, str], float]:
-    return {(s, name): float(value) for s in stored for name, value in parameters.settings(s).items()}
+def _section_name(kind: str, name: str, taken: Iterable[str]) -> str:
+    """The name of a force where it has one that can be used, or else that of its class, numbered."""
+    taken = set(taken)
+    usable = name != kind and re.fullmatch(r"[\w .-]+", name) and name not in SECTIONS and form_of(name) is None
+    if usable and name not in taken:
+        return name
+    stem = kind.removesuffix("Force")
+    plural = stem if stem.endswith("s") else stem + "s"
+    candidates = (plural if i == 1 else f"{plural}{i}" for i in range(1, len(taken) + 2))
+    return next(candidate for candidate in candidates if candidate not in taken)

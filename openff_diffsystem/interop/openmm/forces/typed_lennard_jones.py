@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from openff_diffsystem.exceptions import UnsupportedForceError
-from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, described, require_particles
+from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
+from openff_diffsystem.interop.openmm.forces.lookup import described, number, only, require_particles, single
+from openff_diffsystem.interop.openmm.forces.nonbonded import settings_changed, with_settings
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
+from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
+from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.sections import SECTIONS
+from openff_diffsystem.system.interactions import not_interacting
+
+CLASSES: tuple[str, ...] = ("CustomNonbondedForce",)
 
 _EXPRESSIONS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
     "acoef(type1,type2)/r^12-bcoef(type1,type2)/r^6": lambda a, b: (a, b),
@@ -21,59 +30,101 @@ _OURS = (
     "depth=select(own(type1,type2),own_epsilon(type1,type2),sqrt(epsilon1*epsilon2));"
     "size=select(own(type1,type2),own_sigma(type1,type2),0.5*(sigma1+sigma2))"
 )
-"""What :func:`write_typed` writes: Lorentz-Berthelot rules, but for the pairs of types that are tabulated."""
+"""What :func:`write` writes: Lorentz-Berthelot rules, but for the pairs of types that are tabulated."""
 
-_COLUMNS = ("epsilon", "sigma", "type")
+_COLUMNS = (*SECTIONS["vdW"].columns, "type")
 
 _ROUNDING = 1e-9
 """Relative. Of twelfth powers in OpenMM's tables and here."""
 
 
-class TypedLennardJones(NamedTuple):
-    """Lennard-Jones parameters of particles, and of pairs of types that do not combine those.
-
-    Attributes
-    ----------
-    values
-        epsilon (kJ/mol) and sigma (nm), ``(n_particles, 2)``.
-    types
-        ``(n_particles,)``: numbers of the types that have parameters of their own with another; -1 for all others.
-    own
-        By pair of such types, the first number smaller: epsilon and sigma.
-    """
-
-    values: np.ndarray
-    types: np.ndarray
-    own: dict[tuple[int, int], tuple[float, float]]
-
-    def terms(self) -> ForceTerms:
-        """The pairs of types, named by the first particle of each."""
-        first = {number: int(np.flatnonzero(self.types == number)[0]) for pair in self.own for number in pair}
-        particles = np.array([[first[a], first[b]] for a, b in self.own], dtype=np.int64).reshape(-1, 2)
-        return ForceTerms(("epsilon", "sigma"), particles, np.array(list(self.own.values())).reshape(-1, 2), {})
+_Interactions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def is_typed(force: Any) -> bool:
-    """Whether a force is one that :func:`write_typed` writes."""
-    return type(force).__name__ == "CustomNonbondedForce" and force.getEnergyFunction().replace(" ", "") == _OURS
-
-
-def read_typed(force: Any, nonbonded: Any) -> TypedLennardJones:
-    """The Lennard-Jones interactions of a CustomNonbondedForce.
-
-    Parameters
-    ----------
-    force
-        The CustomNonbondedForce.
-    nonbonded
-        The NonbondedForce beside it, which has the charges.
+def read(found: Found) -> None:
+    """Lennard-Jones interactions, as one NonbondedForce would have them, and pairs of types that are not combined.
 
     Raises
     ------
     UnsupportedForceError
         If the force is something else, if a pair of types has no Lennard-Jones interaction (only one of both
-        coefficients, or a negative one), or if the two forces differ in their cutoffs or in the pairs that they leave
-        out.
+        coefficients, or a negative one), or if there is no NonbondedForce of the same cutoff that leaves out the same
+        pairs.
+    """
+    force = single(found.openmm_system, "CustomNonbondedForce")
+    if force is None:
+        return
+    nonbonded = single(found.openmm_system, "NonbondedForce")
+    if nonbonded is None:
+        raise UnsupportedForceError(f"{described(force)} without a NonbondedForce is not covered")
+    values, types, pairs, own = _read(force, nonbonded)
+    found.terms["vdW"].values = values[found.order]
+    if len(pairs):
+        found.terms["vdW"].static["type"] = types[found.order].astype(np.int32)
+        # a type is named by the first particle that is of it
+        present, first = np.unique(types, return_index=True)
+        found.terms[NBFIX] = ForceTerms(SECTIONS[NBFIX].columns, first[np.searchsorted(present, pairs)], own)
+    found.settings.pop(("vdW", "switch_width"), None)
+    if ("vdW", "cutoff") in found.settings and force.getUseSwitchingFunction():
+        width = found.settings["vdW", "cutoff"] - number(force.getSwitchingDistance())
+        found.settings["vdW", "switch_width"] = width
+    found.engine_options = found.engine_options._replace(dispersion_correction=force.getUseLongRangeCorrection())
+
+
+def write(at: AtTheta, openmm_system: Any) -> None:
+    """A CustomNonbondedForce of all Lennard-Jones interactions, where some types have parameters of their own."""
+    if NBFIX not in at:
+        return
+    import openmm
+
+    force = openmm.CustomNonbondedForce(_OURS)
+    force.setName("LennardJones")
+    for name in _COLUMNS:
+        force.addPerParticleParameter(name)
+    for name, square in _squares(at).items():
+        force.addTabulatedFunction(name, openmm.Discrete2DFunction(*square.shape, square.ravel()))
+    for row in _particles(at):
+        force.addParticle(row)
+    for pair in at.in_openmm(not_interacting(at.system)).tolist():
+        force.addExclusion(*pair)
+    _configure(force, at)
+    openmm_system.addForce(force)
+
+
+def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+    """New parameters for a force that :func:`write` wrote; other settings reinitialise a Context."""
+    if NBFIX not in at:
+        return
+    force = only(openmm_system, "CustomNonbondedForce")
+    squares, particles = _squares(at), _particles(at)
+
+    def apply(_: Any) -> bool:
+        for i in range(force.getNumTabulatedFunctions()):
+            square = squares[force.getTabulatedFunctionName(i)]
+            force.getTabulatedFunction(i).setFunctionParameters(*square.shape, square.ravel())
+        for i, row in enumerate(particles):
+            force.setParticleParameters(i, row)
+        return settings_changed(force, lambda: _configure(force, at))
+
+    yield Change(apply, force)
+
+
+def is_typed(force: Any) -> bool:
+    """Whether a force is one that :func:`write` writes."""
+    return type(force).__name__ == "CustomNonbondedForce" and force.getEnergyFunction().replace(" ", "") == _OURS
+
+
+def _read(force: Any, nonbonded: Any) -> _Interactions:
+    """Parameters of particles, and of pairs of types that do not combine those.
+
+    Returns
+    -------
+    values
+        epsilon (kJ/mol) and sigma (nm), ``(n_particles, 2)``.
+    types
+        ``(n_particles,)``: numbers of the types that have parameters of their own with another; -1 for all others.
+    pairs, own
+        ``(n_pairs, 2)`` each: two such types, the smaller number first; their epsilon and sigma.
     """
     name = described(force)
     text = force.getEnergyFunction().replace(" ", "").rstrip(";")
@@ -98,20 +149,20 @@ def read_typed(force: Any, nonbonded: Any) -> TypedLennardJones:
         )
     types = particles[:, 2].astype(np.int64)
     types[types == len(squares["own"]) - 1] = -1
-    own = {
-        (a, b): (float(squares["own_epsilon"][a, b]), float(squares["own_sigma"][a, b]))
-        for a, b in np.argwhere(np.triu(squares["own"], 1)).tolist()
-    }
-    return TypedLennardJones(particles[:, :2], types, own)
+    pairs = np.argwhere(np.triu(squares["own"], 1))
+    own = np.stack([squares[name][tuple(pairs.T)] for name in ("own_epsilon", "own_sigma")], axis=1)
+    return particles[:, :2], types, pairs, own
 
 
-def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndarray) -> TypedLennardJones:
+def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndarray) -> _Interactions:
     """From coefficients of r^-12 and r^-6 by pairs of types."""
     present, of_particle = np.unique(all_types, return_inverse=True)
     a, b = (coefficients[np.ix_(present, present)] for coefficients in (a, b))
     first = [int(np.flatnonzero(of_particle == i)[0]) for i in range(len(present))]
     silent = (a == 0) & (b == 0)
-    for i, j in np.argwhere(~silent & ~((a > 0) & (b > 0)))[:1]:
+    refused = np.argwhere(~silent & ~((a > 0) & (b > 0)))
+    if len(refused):
+        i, j = refused[0]
         raise UnsupportedForceError(
             f"{name} has no Lennard-Jones interaction between atoms of the types of particles {first[i]} and "
             f"{first[j]}: its coefficients of r^-12 and r^-6 are {a[i, j]:.6g} and {b[i, j]:.6g}"
@@ -128,69 +179,42 @@ def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndar
     special = np.flatnonzero(differs.any(axis=0))
     number = np.full(len(present), -1)
     number[special] = np.arange(len(special))
-    own = {
-        (int(number[i]), int(number[j])): (float(epsilon[i, j]), float(sigma[i, j]))
-        for i, j in np.argwhere(np.triu(differs | differs.T, 1)).tolist()
-    }
-    return TypedLennardJones(np.stack([one_epsilon, one_sigma], axis=1)[of_particle], number[of_particle], own)
+    i, j = np.nonzero(np.triu(differs | differs.T, 1))
+    own = np.stack([epsilon[i, j], sigma[i, j]], axis=1)
+    values = np.stack([one_epsilon, one_sigma], axis=1)[of_particle]
+    return values, number[of_particle], np.stack([number[i], number[j]], axis=1), own
 
 
-def write_typed(typed: Table, types: np.ndarray, own: np.ndarray, exclusions: np.ndarray) -> Any:
-    """A CustomNonbondedForce of all Lennard-Jones interactions.
-
-    Parameters
-    ----------
-    typed
-        epsilon, sigma and type of each particle; -1 for types without parameters of their own.
-    types, own
-        ``(n_terms, 2)`` each: the types of the pairs that have parameters of their own, and their epsilon and sigma.
-    exclusions
-        ``(n_pairs, 2)``: pairs that do not interact, or do so elsewhere.
-    """
-    import openmm
-
-    force = openmm.CustomNonbondedForce(_OURS)
-    force.setName("LennardJones")
-    for name in _COLUMNS:
-        force.addPerParticleParameter(name)
-    for name, square in _squares(types, own).items():
-        force.addTabulatedFunction(name, openmm.Discrete2DFunction(*square.shape, square.ravel()))
-    for row in _particles(typed, types):
-        force.addParticle(row)
-    for pair in exclusions.tolist():
-        force.addExclusion(*pair)
-    return force
+def _pairs_of_types(at: AtTheta) -> np.ndarray:
+    """The types of the pairs that have parameters of their own, ``(n_terms, 2)``."""
+    return at.system.term_static["vdW"]["type"][at.system.term_indices[NBFIX]]
 
 
-def change_typed(force: Any, typed: Table, types: np.ndarray, own: np.ndarray) -> None:
-    """Give a force that :func:`write_typed` wrote other parameters."""
-    squares = _squares(types, own)
-    for i in range(force.getNumTabulatedFunctions()):
-        square = squares[force.getTabulatedFunctionName(i)]
-        force.getTabulatedFunction(i).setFunctionParameters(*square.shape, square.ravel())
-    for i, row in enumerate(_particles(typed, types)):
-        force.setParticleParameters(i, row)
-
-
-def _n_types(types: np.ndarray) -> int:
-    return int(types.max()) + 1
-
-
-def _particles(typed: Table, types: np.ndarray) -> Iterator[tuple]:
+def _particles(at: AtTheta) -> list[tuple]:
     """What the force holds of each: the last row of its tables is for types without parameters of their own."""
-    *parameters, number = typed.values
-    return Table(typed.particles, (*parameters, np.where(number < 0, _n_types(types), number))).rows()
+    types = at.system.term_static["vdW"]["type"]
+    types = np.where(types < 0, _pairs_of_types(at).max() + 1, types)
+    return list(at.per_particle(*at.table("vdW").values, types).rows())
 
 
-def _squares(types: np.ndarray, own: np.ndarray) -> dict[str, np.ndarray]:
+def _squares(at: AtTheta) -> dict[str, np.ndarray]:
     """The tables by name, symmetric, with a row and a column for all types that have none of their own."""
-    n = _n_types(types) + 1
+    a, b = _pairs_of_types(at).T
+    n = max(a.max(), b.max()) + 2
     squares = {name: np.zeros((n, n)) for name in ("own", "own_epsilon", "own_sigma")}
     squares["own_sigma"] += 1.0
-    for values, square in zip((np.ones(len(own)), *own.T), squares.values(), strict=True):
-        for (a, b), value in zip(types.tolist(), values.tolist(), strict=True):
-            square[a, b] = square[b, a] = value
+    for square, values in zip(squares.values(), (1.0, *at.table(NBFIX).values), strict=True):
+        square[a, b] = square[b, a] = values
     return squares
+
+
+def _configure(force: Any, at: AtTheta) -> None:
+    """Give the force the method, cutoff, switch and correction that a NonbondedForce would have."""
+    like, periodic = with_settings(at), at.system.box_vectors is not None
+    force.setNonbondedMethod(force.CutoffPeriodic if periodic else force.NoCutoff)
+    for name in ("CutoffDistance", "UseSwitchingFunction", "SwitchingDistance"):
+        getattr(force, f"set{name}")(getattr(like, f"get{name}")())
+    force.setUseLongRangeCorrection(periodic and like.getUseDispersionCorrection())
 
 
 def _square(force: Any, table: int) -> np.ndarray:

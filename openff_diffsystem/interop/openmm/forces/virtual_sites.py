@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from openff_diffsystem.exceptions import UnsupportedForceError
+from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError
+from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
+from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
 from openff_diffsystem.potentials.virtual_sites import local_frame
-from openff_diffsystem.sections import NO_ATOM, SITE_TYPES, WEIGHTED_SITE_TYPES
+from openff_diffsystem.sections import NO_ATOM, SECTIONS, SITE_TYPES, WEIGHTED_SITE_TYPES
+
+CLASSES: tuple[str, ...] = ()
 
 _N_ATOMS = {"BondCharge": 2, "MonovalentLonePair": 3, "DivalentLonePair": 3, "TrivalentLonePair": 4}
 
 
-class Site(NamedTuple):
+class _Site(NamedTuple):
     """One virtual site: ``type`` numbers ``SITE_TYPES`` and on into ``WEIGHTED_SITE_TYPES``."""
 
     atoms: tuple[int, ...]
@@ -22,7 +27,68 @@ class Site(NamedTuple):
     parameters: tuple[float, float, float]
 
 
-def openmm_site(site: Site) -> Any:
+def read(found: Found) -> None:
+    """The virtual sites of a System.
+
+    Raises
+    ------
+    UnsupportedForceError
+        If one cannot be represented, or depends on another one.
+    """
+    particles = found.order[found.n_atoms :].tolist()
+    if not particles:
+        return
+    sites = [_read_site(i, found.openmm_system.getVirtualSite(i)) for i in particles]
+    orientation = np.full((len(sites), SECTIONS["VirtualSites"].n_atoms), NO_ATOM, dtype=np.int64)
+    for row, (particle, site) in enumerate(zip(particles, sites, strict=True)):
+        nested = [atom for atom in site.atoms if found.is_site[atom]]
+        if nested:
+            raise UnsupportedForceError(f"virtual site {particle} depends on another one, {nested[0]}")
+        orientation[row, : len(site.atoms)] = site.atoms
+    values = np.array([site.parameters for site in sites])
+    types = np.array([site.type for site in sites], dtype=np.int32)
+    found.terms["VirtualSites"] = ForceTerms(SECTIONS["VirtualSites"].columns, orientation, values, {"type": types})
+
+
+def write(at: AtTheta, openmm_system: Any) -> None:
+    """Make particles virtual sites."""
+    for particle, site in _objects(at):
+        openmm_system.setVirtualSite(particle, site)
+
+
+def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+    """Move the sites that differ: a Context has to be reinitialised then."""
+    sites = _objects(at)
+    missing = [particle for particle, _ in sites if not openmm_system.isVirtualSite(particle)]
+    if missing:
+        raise ParameterMismatchError(f"particle {missing[0]} of the OpenMM System is no virtual site")
+    different = [
+        (particle, site)
+        for particle, site in sites
+        if _read_site(particle, openmm_system.getVirtualSite(particle)) != _read_site(particle, site)
+    ]
+
+    def apply(_: Any) -> bool:
+        for particle, site in different:
+            openmm_system.setVirtualSite(particle, site)
+        return bool(different)
+
+    yield Change(apply)
+
+
+def _objects(at: AtTheta) -> list[tuple[int, Any]]:
+    """OpenMM's index and an ``openmm.VirtualSite`` of each site."""
+    if "VirtualSites" not in at:
+        return []
+    particles = at.in_openmm(np.arange(at.system.n_atoms, at.system.n_particles))
+    table = at.table("VirtualSites")
+    types = at.system.term_static["VirtualSites"]["type"]
+    parameters = np.stack(table.values, axis=1)
+    sites = zip(table.particles.tolist(), types.tolist(), parameters.tolist(), strict=True)
+    return [(i, _openmm_site(_Site(*site))) for i, site in zip(particles.tolist(), sites, strict=True)]
+
+
+def _openmm_site(site: _Site) -> Any:
     """The site as an ``openmm.VirtualSite``."""
     import openmm
 
@@ -40,7 +106,7 @@ def openmm_site(site: Site) -> Any:
     return openmm.LocalCoordinatesSite(atoms, origin, x[:n].tolist(), y[:n].tolist(), place.tolist())
 
 
-def read_site(particle: int, site: Any) -> Site:
+def _read_site(particle: int, site: Any) -> _Site:
     """The type and the parameters of an ``openmm.VirtualSite``.
 
     Raises
@@ -59,10 +125,10 @@ def read_site(particle: int, site: Any) -> Site:
         weights = site.getWeight12(), site.getWeight13(), site.getWeightCross()
     else:
         weights = tuple(site.getWeight(i) for i in range(len(atoms))) + (0.0,) * (3 - len(atoms))
-    return Site(atoms, len(SITE_TYPES) + WEIGHTED_SITE_TYPES.index(kind), weights)
+    return _Site(atoms, len(SITE_TYPES) + WEIGHTED_SITE_TYPES.index(kind), weights)
 
 
-def _in_frame(particle: int, atoms: tuple[int, ...], site: Any) -> Site:
+def _in_frame(particle: int, atoms: tuple[int, ...], site: Any) -> _Site:
     n = len(atoms)
     found = [np.array(weights) for weights in (site.getOriginWeights(), site.getXWeights(), site.getYWeights())]
     for type_, kind in enumerate(SITE_TYPES):
@@ -74,28 +140,8 @@ def _in_frame(particle: int, atoms: tuple[int, ...], site: Any) -> Site:
             distance = float(np.sqrt(a * a + b * b + c * c))
             out_of_plane = float(np.arcsin(c / distance)) if distance else 0.0
             in_plane = float(np.arctan2(b, sign * a)) if a or b else 0.0
-            return Site(atoms, type_, (distance, out_of_plane, in_plane))
+            return _Site(atoms, type_, (distance, out_of_plane, in_plane))
     raise UnsupportedForceError(
         f"virtual site {particle} has a local frame that is none of {', '.join(SITE_TYPES)}: origin, x and y weights "
         f"{', '.join(str(weights.tolist()) for weights in found)}"
     )
-
-
-def read_sites(system: Any, particles: np.ndarray, is_site: np.ndarray) -> ForceTerms:
-    """The virtual sites of a System; ``is_site`` says of each particle whether it is one.
-
-    Raises
-    ------
-    UnsupportedForceError
-        If one cannot be represented, or depends on another one.
-    """
-    sites = [read_site(i, system.getVirtualSite(i)) for i in particles.tolist()]
-    orientation = np.full((len(sites), 4), NO_ATOM, dtype=np.int64)
-    for row, (particle, site) in enumerate(zip(particles.tolist(), sites, strict=True)):
-        nested = [atom for atom in site.atoms if is_site[atom]]
-        if nested:
-            raise UnsupportedForceError(f"virtual site {particle} depends on another one, {nested[0]}")
-        orientation[row, : len(site.atoms)] = site.atoms
-    values = np.array([site.parameters for site in sites])
-    types = np.array([site.type for site in sites], dtype=np.int32)
-    return ForceTerms(("distance", "outOfPlaneAngle", "inPlaneAngle"), orientation, values, {"type": types})
