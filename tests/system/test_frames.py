@@ -8,6 +8,7 @@ import pytest
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import PositionsError, UnsupportedInputError
+from openff_diffsystem.system import lists
 from tests import boxes
 from tests.molecules import with_charges
 
@@ -80,14 +81,11 @@ def test_bad_frames(trajectory):
 
 
 @pytest.fixture
-def n_built(trajectory, monkeypatch):
+def n_built(monkeypatch):
     """How many neighbour lists were built so far."""
-    system, *_ = trajectory
     built = []
-    build = type(system).neighbor_list
-    monkeypatch.setattr(
-        type(system), "neighbor_list", lambda *args, **kwargs: built.append(1) or build(*args, **kwargs)
-    )
+    build = lists.build_neighbor_list
+    monkeypatch.setattr(lists, "build_neighbor_list", lambda *args, **kwargs: built.append(1) or build(*args, **kwargs))
     return lambda: len(built)
 
 
