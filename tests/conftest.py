@@ -11,17 +11,18 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "jax"
-"""Compiled programs on disk: the workers, the processes that tests start, and the next run have them in common. They
-are set here, before jax is imported, and in the environment, which these processes inherit."""
+"""Compiled programs on disk: the workers, the processes that tests start, and the next run have them in common."""
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+
+MEMORY_MAPS = Path("/proc/self/maps")
 
 
 def pytest_sessionstart(session):
@@ -35,9 +36,6 @@ def pytest_sessionstart(session):
         if sum(program.stat().st_size for program in programs) > 1e9:
             for program in programs:
                 program.unlink(missing_ok=True)
-
-
-MEMORY_MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module", autouse=True)
