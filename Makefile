@@ -8,15 +8,18 @@ BIN = $(VENV)/bin
 
 .PHONY: test example sweep upstream timemachine bench parity lint docs clean
 
+# each worker takes a stretch of the tests, so that neighbours share fixtures and compiled programs, and idle ones take over some
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	$(PYTEST) $(TESTS)
 
 example: $(VENV)/.installed
 	$(BIN)/python examples/refit_torsion.py
 
 # the parity, energy and derivative sweeps over whole data sets: hours, not minutes
 sweep: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow -s
+	$(PYTEST) -m slow -s
 
 # OpenFF's own suites, stock and with our handlers swapped in
 upstream: $(VENV)/.installed

@@ -10,9 +10,16 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 # compiling takes longer than computing; `XLA_FLAGS= make test` tests what users run
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+"""Compiled programs on disk: the workers, the processes that tests start, and the next run have them in common."""
+
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 # shapes and types that signatures state are checked at every call; before anything imports the package
 CHECKED = ("units", "_jax", "forms", "parameters.assignment", "chemistry", "potentials")
@@ -23,12 +30,28 @@ install_import_hook(
 
 jax.config.update("jax_enable_x64", True)
 
+MEMORY_MAPS = Path("/proc/self/maps")
+
+
+def pytest_sessionstart(session):
+    """Forget the programs on disk once they fill a gigabyte: old versions of jax and of the package leave theirs.
+
+    jax's own limit locks the folder and reads all of it for every program. Without a lock a program may be read that
+    another process is still writing, or that a killed one left: its checksum does not fit, and jax compiles it again.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ and PROGRAMS.is_dir():
+        programs = list(PROGRAMS.iterdir())
+        if sum(program.stat().st_size for program in programs) > 1e9:
+            for program in programs:
+                program.unlink(missing_ok=True)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Each compiled program holds memory maps, and Linux allows a process 65,530 of them: XLA aborts beyond."""
     yield
-    jax.clear_caches()
+    if MEMORY_MAPS.exists() and len(MEMORY_MAPS.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,43 @@
 """Force fields made for tests: sections that the shipped files do not exercise on ligands."""
 
+from __future__ import annotations
+
+import re
+
+import pytest
+from openff.toolkit import ForceField, Topology
+
+TWINS = re.compile(
+    r"openff.*(rc|alpha|unconstrained)"  # candidates of releases; only the constraint of hydrogens differs
+    r"|openff-(1\.\d\.0|2\.[12]\.0)\."  # releases that the next one corrects
+    r"|ff14sb_off_impropers_0\.0\.[23]\.",  # the first has a refusal of its own, the last corrects
+    re.IGNORECASE,
+)
+"""Force fields that differ little from others which are shipped as well."""
+
+
+def with_twins_slow(names: list[str]) -> list:
+    """Names as parameters of a test: look-alikes are left to the sweep, but for one without constraints."""
+    slow = [name for name in names if TWINS.match(name) and name != "openff_unconstrained-2.2.1.offxml"]
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+
+
+def without_unused(force_field: ForceField, topology: Topology) -> ForceField:
+    """The force field itself, without the SMIRKS parameters that the toolkit gives to no term of a topology.
+
+    Stock openff-interchange matches every pattern again for every System that it makes; most of them match nothing.
+    """
+    kinds = Topology.from_molecules(list(topology.unique_molecules))
+    labels = force_field.label_molecules(kinds)
+    for tag in ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW", "LibraryCharges"):
+        if tag in force_field.registered_parameter_handlers:
+            used = {parameter.smirks for molecule in labels for parameter in molecule[tag].values()}
+            parameters = force_field[tag].parameters
+            for smirks in [parameter.smirks for parameter in parameters if parameter.smirks not in used]:
+                del parameters[smirks]
+    return force_field
+
+
 VIRTUAL_SITES = """<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">
   <VirtualSites version="0.3" exclusion_policy="parents">
     <VirtualSite type="BondCharge" name="EP" smirks="[#17:1]-[#6:2]" match="all_permutations" distance="0.8 * angstrom"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 import pydantic
@@ -12,6 +11,7 @@ from openff.toolkit.typing.engines.smirnoff import get_available_force_fields
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import DiffSystemError
+from tests.force_fields import with_twins_slow
 from tests.interchange_reference import assert_same_parameters
 from tests.molecules import IMATINIB, charged, gasteiger, ions_and_water, peptide, with_charges
 
@@ -55,13 +55,6 @@ def test_small_molecules(stock_sage, smiles):
 def test_unloadable_force_fields(name):
     with pytest.raises(KeyError, match="AmberImproperTorsions"):
         ForceField(name)
-
-
-def with_twins_slow(names: list[str]) -> list:
-    """Candidates of releases, and files that differ from another in the constraint of hydrogens alone, are slow."""
-    slow = [name for name in names if re.search(r"-(rc|alpha)|unconstrained", name, re.I) and name.startswith("openff")]
-    slow.remove("openff_unconstrained-2.2.1.offxml")
-    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
 
 
 @pytest.mark.parametrize("name", with_twins_slow(FORCE_FIELDS))

@@ -20,7 +20,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from tests.force_fields import BOND_ORDERS, CHARGE_INCREMENTS, VIRTUAL_SITES
+from tests.force_fields import BOND_ORDERS, CHARGE_INCREMENTS, VIRTUAL_SITES, with_twins_slow
 
 FIXED = {"scale12", "scale13", "scale15", "switch_width"}
 """Numbers that openff-toolkit accepts with one value only (1-2, 1-3 and 1-5 scales, electrostatic switch width)."""
@@ -33,7 +33,7 @@ def theta(sage):
     return ForceFieldParameters.from_force_field(sage)
 
 
-@pytest.mark.parametrize("name", [*FILES, VIRTUAL_SITES, CHARGE_INCREMENTS, BOND_ORDERS])
+@pytest.mark.parametrize("name", with_twins_slow([*FILES, VIRTUAL_SITES, CHARGE_INCREMENTS, BOND_ORDERS]))
 def test_round_trip(name):
     """Unchanged values give the text that the force field itself writes; a perturbation of every value comes back."""
     force_field = ForceField(name)

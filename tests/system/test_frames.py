@@ -85,7 +85,7 @@ def n_built(monkeypatch):
     """How many neighbour lists were built so far."""
     built = []
     build = lists.build_neighbor_list
-    monkeypatch.setattr(lists, "build_neighbor_list", lambda *args: built.append(1) or build(*args))
+    monkeypatch.setattr(lists, "build_neighbor_list", lambda *args, **kwargs: built.append(1) or build(*args, **kwargs))
     return lambda: len(built)
 
 
