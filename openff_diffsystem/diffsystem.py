@@ -97,7 +97,7 @@ class DiffSystem(SystemData):
         ------
         ParameterMismatchError
             If the systems were made with different force fields, or hold different numbers of one.
-        UnsupportedInputError
+        InvalidInputError
             If there are none, one has a box, or one was read from OpenMM with custom forces or correction maps.
         """
         return SystemBatch.from_systems(systems, add_constrained_forces=add_constrained_forces)

@@ -20,8 +20,8 @@ from openff_diffsystem.chemistry.species import Species, isomorphic_predecessors
 from openff_diffsystem.chemistry.terms import Terms
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
+    InvalidInputError,
     UnsupportedForceFieldError,
-    UnsupportedInputError,
 )
 from openff_diffsystem.forms.registry import form_of, is_per_particle, pair_forms, registered_forms
 from openff_diffsystem.parameters.assignment import AffineRows, Assignment
@@ -123,7 +123,7 @@ def assemble(
     check_unique(options.charge_from_molecules, "charge_from_molecules")
     for molecule in options.charge_from_molecules or ():
         if molecule.partial_charges is None:
-            raise UnsupportedInputError(
+            raise InvalidInputError(
                 f"{molecule.to_smiles(explicit_hydrogens=False)} in charge_from_molecules has no partial charges"
             )
     if options.charge_from_molecules and handlers.keys() & site_sections:

@@ -12,7 +12,7 @@ import numpy as np
 from openff.toolkit import Molecule
 from openff.toolkit.typing.engines.smirnoff import ParameterHandler
 
-from openff_diffsystem.exceptions import UnassignedParameterError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, UnassignedParameterError
 
 
 def interpolation_weights(keys: Iterable[int], bond_order: float) -> dict[int, float]:
@@ -65,7 +65,7 @@ def check_unique(molecules: Sequence[Molecule] | None, argument: str) -> None:
     for i, molecule in enumerate(molecules or []):
         for other in (molecules or [])[:i]:
             if molecule.is_isomorphic_with(other):
-                raise UnsupportedInputError(f"{argument} holds {molecule.to_smiles(explicit_hydrogens=False)} twice")
+                raise InvalidInputError(f"{argument} holds {molecule.to_smiles(explicit_hydrogens=False)} twice")
 
 
 def _read(molecule: Molecule, atom_map: dict[int, int]) -> dict[tuple[int, int], float]:

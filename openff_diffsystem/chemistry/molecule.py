@@ -13,7 +13,7 @@ from openff.toolkit.utils.rdkit_wrapper import RDKitToolkitWrapper
 from rdkit import Chem
 
 from openff_diffsystem.chemistry.matching import AtomIndices, forward_or_reversed
-from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, UnsupportedInputError
 
 _RDKIT = RDKitToolkitWrapper()
 _RDMOLS: LRUCache = LRUCache(maxsize=1024)
@@ -130,13 +130,15 @@ def as_molecule(entity: object) -> Molecule:
     Raises
     ------
     UnsupportedInputError
-        For anything else, several molecules, or implicit hydrogens.
+        For anything else.
+    InvalidInputError
+        For several molecules, or implicit hydrogens.
     """
     if isinstance(entity, Molecule):
         return entity
     if isinstance(entity, Topology):
         if entity.n_molecules != 1:
-            raise UnsupportedInputError(
+            raise InvalidInputError(
                 f"a handler parameterizes one molecule, this topology has {entity.n_molecules}; use DiffSystem"
             )
         return as_molecule(entity.molecule(0))
@@ -152,7 +154,7 @@ def _from_rdkit(binary: bytes) -> Molecule:
     rdmol = Chem.Mol(binary)  # type: ignore[call-overload]
     for atom in rdmol.GetAtoms():
         if atom.GetTotalNumHs():
-            raise UnsupportedInputError(
+            raise InvalidInputError(
                 f"atom {atom.GetIdx()} ({atom.GetSymbol()}) has implicit hydrogens; call Chem.AddHs first"
             )
     return Molecule.from_rdkit(rdmol, allow_undefined_stereo=True, hydrogens_are_explicit=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from openff.toolkit import Molecule, Topology
 
 from openff_diffsystem.chemistry.molecule import BondGraph, PreparedMolecule
-from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, UnsupportedInputError
 
 Graph = TypeVar("Graph", bound=BondGraph)
 """A molecule of the toolkit, or the bonds alone where a system is read from elsewhere."""
@@ -43,7 +43,7 @@ def unique_species(topology: object) -> list[Species[PreparedMolecule]]:
     """
     molecules = list(_molecules(topology))
     if not molecules:
-        raise UnsupportedInputError("the topology holds no molecule")
+        raise InvalidInputError("the topology holds no molecule")
     first: dict[str, int] = {}
     species_of = np.empty(len(molecules), dtype=np.int64)
     prepared: list[PreparedMolecule] = []

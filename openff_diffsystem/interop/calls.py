@@ -15,6 +15,7 @@ import numpy as np
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import (
     BoxError,
+    InvalidInputError,
     NonFiniteParameterError,
     ParameterMismatchError,
     PositionsError,
@@ -93,7 +94,7 @@ class EnergyCall:
         ------
         PositionsError, BoxError, NonFiniteParameterError
             If what is no array of jax holds a NaN. To ask for the numbers of those would mean to wait for them.
-        UnsupportedInputError
+        InvalidInputError
             If a neighbour list has to be built for a batch of configurations.
         StaleNeighborListError
             If the one given does not cover the configuration.
@@ -110,7 +111,7 @@ class EnergyCall:
             return None
         if any(tuple(a.shape) != tuple(leaf.shape) for a, leaf in zip(arrays, self.leaves, strict=True)):
             if self.neighbors is None:
-                raise UnsupportedInputError(
+                raise InvalidInputError(
                     "a batch of configurations of a periodic system needs a neighbour list that covers them all: "
                     "pass neighbors=system.neighbor_list(positions, box_vectors)"
                 )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openff_diffsystem.exceptions import (
+    InvalidInputError,
     MissingStackError,
     ParameterMismatchError,
     UnsupportedForceFieldError,
@@ -75,7 +76,7 @@ def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> J
         does.
     ParameterMismatchError
         If there is not one mass per atom.
-    UnsupportedInputError
+    InvalidInputError
         If the system holds no masses and none are given, or one is zero.
     """
     _require_flexible(system)
@@ -83,13 +84,13 @@ def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> J
     own_theta = system.as_theta(theta)
     masses = system.masses if masses is None else masses
     if masses is None:
-        raise UnsupportedInputError("the system holds no masses: it was saved without; pass masses")
+        raise InvalidInputError("the system holds no masses: it was saved without; pass masses")
     found = np.asarray(masses, dtype=float)
     if found.shape != (system.n_atoms,):
         raise ParameterMismatchError(f"masses must have shape ({system.n_atoms},), got {found.shape}")
     if not (found > 0).all():
         i = int(np.argmin(found > 0))
-        raise UnsupportedInputError(f"atom {i} has a mass of {found[i]}; jax-md moves every atom: pass masses")
+        raise InvalidInputError(f"atom {i} has a mass of {found[i]}; jax-md moves every atom: pass masses")
 
     def energy_fn(
         R: jax.Array, theta: Any = None, box_vectors: Any = None, neighbors: Any = None, **other: Any

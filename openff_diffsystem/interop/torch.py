@@ -123,7 +123,7 @@ class TorchPotential(torch.nn.Module):
             If a tensor is float64 and jax is set to single precision.
         ForkedProcessError
             In a process that was forked from one in which a system was made or read.
-        PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
+        PositionsError, BoxError, ParameterMismatchError, InvalidInputError, UnsupportedInputError
             If an argument does not fit this system.
         """
         potential = self._started()

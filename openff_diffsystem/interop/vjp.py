@@ -139,7 +139,7 @@ def energy_vjp(
     ------
     PrecisionError
         If an array is in double precision and jax is set to single.
-    PositionsError, BoxError, ParameterMismatchError, UnsupportedInputError
+    PositionsError, BoxError, ParameterMismatchError, InvalidInputError, UnsupportedInputError
         If an argument does not fit this system.
     NonFiniteParameterError
         If numbers of theta or ``parameters`` that are no arrays of jax are NaN; of positions or box the errors above.

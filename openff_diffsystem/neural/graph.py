@@ -15,7 +15,12 @@ from openff.toolkit import Molecule, Topology
 from rdkit import Chem
 
 from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
-from openff_diffsystem.exceptions import MissingStackError, ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    InvalidInputError,
+    MissingStackError,
+    ParameterMismatchError,
+    UnsupportedInputError,
+)
 
 if TYPE_CHECKING:
     from openff_diffsystem.system.data import SystemData
@@ -127,7 +132,7 @@ class MoleculeGraph:
 
         Raises
         ------
-        UnsupportedInputError
+        InvalidInputError
             If there are none, or it is one molecule, for which :meth:`from_molecule` is.
         """
         if isinstance(molecules, Molecule):
@@ -162,11 +167,11 @@ class MoleculeGraph:
 
         Raises
         ------
-        UnsupportedInputError
+        InvalidInputError
             If there are none.
         """
         if not graphs:
-            raise UnsupportedInputError("there is no molecule to make a graph of")
+            raise InvalidInputError("there is no molecule to make a graph of")
         array = jnp if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(list(graphs))) else np
         first = np.cumsum([0, *(graph.n_atoms for graph in graphs)])
         count = np.cumsum([0, *(graph.n_molecules for graph in graphs)])

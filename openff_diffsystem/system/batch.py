@@ -16,7 +16,7 @@ import numpy as np
 
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem._jax.static import StaticArray
-from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, ParameterMismatchError, PositionsError
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, as_vector
 from openff_diffsystem.parameters.layout import ParameterLayout
 from openff_diffsystem.parameters.system import SystemLayout, SystemParameters
@@ -83,12 +83,12 @@ class SystemBatch:
         ------
         ParameterMismatchError
             If the systems were made with different force fields, or hold different numbers of one.
-        UnsupportedInputError
+        InvalidInputError
             If there are none; one has a box; or one was read from OpenMM with custom forces, correction maps or
             NBFIX: fillers of an expression may be infinite.
         """
         if not systems:
-            raise UnsupportedInputError("there is no system to concatenate")
+            raise InvalidInputError("there is no system to concatenate")
         first = systems[0]
         for i, system in enumerate(systems):
             if system.parameter_layout != first.parameter_layout or system.sections != first.sections:
@@ -98,11 +98,11 @@ class SystemBatch:
                     f"system {i} holds other numbers of the force field than system 0; a batch has one theta"
                 )
             if system.box_vectors is not None:
-                raise UnsupportedInputError(
+                raise InvalidInputError(
                     f"system {i} has a box, and a batch evaluates isolated molecules: make it from a topology without"
                 )
             if held := [*openmm_energies(system), *({NBFIX} & {*system.sections})]:
-                raise UnsupportedInputError(
+                raise InvalidInputError(
                     f"system {i} holds {', '.join(held)}: systems read from OpenMM with correction maps, custom forces "
                     "or NBFIX are evaluated one by one"
                 )

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from openff_diffsystem._jax.fork import require_own_process
-from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError
 from openff_diffsystem.system import compiled
 from openff_diffsystem.system.arguments import Configuration, check_shapes, host_box_vectors
 from openff_diffsystem.system.lists import NeighborLists
@@ -80,7 +80,7 @@ def evaluate_frames(
     ------
     BoxError
         If a box is not in reduced form or narrower than twice the cutoff.
-    UnsupportedInputError
+    InvalidInputError
         If there are fewer boxes than frames, or more where they are a sequence; if a frame is ``None``; or if there are
         no frames at all.
     """
@@ -96,11 +96,11 @@ def evaluate_frames(
     for i, frame in enumerate(tqdm(frames, disable=not progress, unit="frame")):
         positions = nanometers(frame, f"positions of frame {i}", (None, 3))
         if positions is None:
-            raise UnsupportedInputError(f"frame {i} has no positions")
+            raise InvalidInputError(f"frame {i} has no positions")
         try:
             box = next(boxes)
         except StopIteration:
-            raise UnsupportedInputError(f"there is no box for frame {i}") from None
+            raise InvalidInputError(f"there is no box for frame {i}") from None
         check_shapes(system, positions.shape, None if box is None else box.shape)
         on_host = Configuration(positions, box)
         neighbors = lists.covering(on_host, given)
@@ -110,7 +110,7 @@ def evaluate_frames(
             results.append(jax.device_get(pending.popleft()))
     results.extend(map(jax.device_get, pending))
     if not results:
-        raise UnsupportedInputError("there are no frames")
+        raise InvalidInputError("there are no frames")
     _require_as_many(n_boxes, len(results))
     if not gradients:
         return FrameEnergies(np.array(results), None)
@@ -120,7 +120,7 @@ def evaluate_frames(
 
 def _require_as_many(n_boxes: int | None, n_frames: int | None) -> None:
     if n_boxes is not None and n_frames is not None and n_boxes != n_frames:
-        raise UnsupportedInputError(f"there are {n_boxes} boxes for {n_frames} frames")
+        raise InvalidInputError(f"there are {n_boxes} boxes for {n_frames} frames")
 
 
 def _length(values: Any) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from openff_diffsystem.exceptions import BoxError, StaleNeighborListError, UnsupportedInputError
+from openff_diffsystem.exceptions import BoxError, InvalidInputError, StaleNeighborListError
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList, build_neighbor_list, check_box, check_finite
 from openff_diffsystem.system import compiled
 from openff_diffsystem.system.arguments import Configuration, as_configuration, as_positions, check_shapes
@@ -109,7 +109,7 @@ class NeighborLists:
         ------
         StaleNeighborListError
             If the list that it holds does not cover it.
-        UnsupportedInputError
+        InvalidInputError
             If that list is of another system or other methods, or there is none where jax traces the call.
         BoxError, PositionsError
             As from :func:`neighbor_list`.
@@ -121,7 +121,7 @@ class NeighborLists:
             self._require_own(given)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((configuration, theta))):
             if given is None:
-                raise UnsupportedInputError(
+                raise InvalidInputError(
                     "inside jax.jit, jax.grad and the like the potential of a periodic system needs a neighbour list: "
                     "pass neighbors=system.neighbor_list(positions, box_vectors)"
                 )
@@ -159,10 +159,10 @@ class NeighborLists:
         """Raise where a list is of another system, or of the same one with other methods."""
         system, scheme, n_particles = self._system, neighbors.scheme, neighbors.images.shape[0]
         if n_particles != system.n_particles:
-            raise UnsupportedInputError(
+            raise InvalidInputError(
                 f"the neighbour list is of {n_particles} particles, the system has {system.n_particles}"
             )
         if (scheme.alpha is None) != uses_reaction_field(system):
-            raise UnsupportedInputError("the neighbour list was built for another periodic_potential of Electrostatics")
+            raise InvalidInputError("the neighbour list was built for another periodic_potential of Electrostatics")
         if (scheme.dispersion_mesh is not None) != uses_mesh_for_dispersion(system):
-            raise UnsupportedInputError("the neighbour list was built for another periodic_method of vdW")
+            raise InvalidInputError("the neighbour list was built for another periodic_method of vdW")

@@ -16,6 +16,7 @@ from openff_diffsystem.chemistry import matching
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     DiffSystemError,
+    InvalidInputError,
     ParameterMismatchError,
     UnassignedParameterError,
     UnsupportedInputError,
@@ -128,9 +129,9 @@ def test_kinds_of_molecules(sage, kind):
 
 
 def test_refused_molecules(sage):
-    with pytest.raises(UnsupportedInputError, match=r"atom 0 \(C\) has implicit hydrogens"):
+    with pytest.raises(InvalidInputError, match=r"atom 0 \(C\) has implicit hydrogens"):
         sage["Bonds"].parameterize(Chem.MolFromSmiles("CCO"))
-    with pytest.raises(UnsupportedInputError, match="this topology has 2"):
+    with pytest.raises(InvalidInputError, match="this topology has 2"):
         sage["Bonds"].parameterize(Topology.from_molecules([with_charges("O")] * 2))
     with pytest.raises(UnsupportedInputError, match="str"):
         sage["Bonds"].parameterize("CCO")

@@ -9,7 +9,12 @@ import openmm
 import pytest
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    InvalidInputError,
+    ParameterMismatchError,
+    UnsupportedForceFieldError,
+    UnsupportedInputError,
+)
 from tests import boxes
 from tests.molecules import with_charges
 
@@ -131,7 +136,7 @@ def test_masses_are_those_of_the_system():
     openmm_system.addForce(force)
     np.testing.assert_array_equal(to_jax_md(DiffSystem.from_openmm(openmm_system)).masses, [14.0, 4.0, 3.0])
     openmm_system.setParticleMass(2, 0.0)
-    with pytest.raises(UnsupportedInputError, match=r"atom 1 has a mass of 0\.0"):
+    with pytest.raises(InvalidInputError, match=r"atom 1 has a mass of 0\.0"):
         to_jax_md(DiffSystem.from_openmm(openmm_system))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from openff_diffsystem.exceptions import (
+    InvalidInputError,
     ParameterMismatchError,
     PositionsError,
     PrecisionError,
@@ -195,7 +196,7 @@ def test_neighbour_lists_follow(water):
     assert potential(x).item() == pytest.approx(float(fresh), rel=1e-12)
     with pytest.raises(StaleNeighborListError, match="moved by"):
         potential(x, neighbors=system.neighbor_list())
-    with pytest.raises(UnsupportedInputError, match="neighbour list that covers them all"):
+    with pytest.raises(InvalidInputError, match="neighbour list that covers them all"):
         torch.func.vmap(potential)(torch.stack([x, x]))
 
 

@@ -16,6 +16,7 @@ from rdkit import Chem
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
+    InvalidInputError,
     MissingStackError,
     ParameterMismatchError,
     UnsupportedForceFieldError,
@@ -424,7 +425,7 @@ class TestErrors:
                     ForceField("openff-2.2.1.offxml", SECTION.format(name), load_plugins=True), molecule
                 )
         (tmp_path / "other.eqx").write_bytes(b"something else")
-        with pytest.raises(UnsupportedInputError, match=r"other\.eqx does not hold weights"):
+        with pytest.raises(InvalidInputError, match=r"other\.eqx does not hold weights"):
             load_espaloma(tmp_path / "other.eqx")
 
     def test_two_sections_with_different_models(self):
@@ -442,7 +443,7 @@ class TestErrors:
         for strange in (0.7, "ethanol", None):
             with pytest.raises(UnsupportedInputError, match=r"expected a Molecule.*position in system\.molecules"):
                 replace_charges(system, base, strange, jnp.zeros(9))
-        with pytest.raises(UnsupportedInputError, match="implicit hydrogens"):
+        with pytest.raises(InvalidInputError, match="implicit hydrogens"):
             replace_charges(system, base, Chem.MolFromSmiles("CCO"), jnp.zeros(9))
         with pytest.raises(ParameterMismatchError, match="0 unique molecules of the system are CO"):
             replace_charges(system, base, Molecule.from_smiles("CO"), jnp.zeros(6))

@@ -12,7 +12,11 @@ from openff.toolkit import Molecule
 from rdkit import Chem
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import MissingStackError, ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    InvalidInputError,
+    MissingStackError,
+    ParameterMismatchError,
+)
 from openff_diffsystem.neural import MoleculeGraph
 from openff_diffsystem.neural.graph import BOND_FEATURES, NODE_FEATURES
 from openff_diffsystem.neural.symmetry import refine
@@ -212,7 +216,7 @@ def test_errors():
     graph = MoleculeGraph.from_molecule(Molecule.from_smiles("O"))
     with pytest.raises(ParameterMismatchError, match="no feature 'colour'"):
         graph.node("colour")
-    with pytest.raises(UnsupportedInputError, match="no molecule"):
+    with pytest.raises(InvalidInputError, match="no molecule"):
         MoleculeGraph.concatenate([])
-    with pytest.raises(UnsupportedInputError, match="implicit hydrogens"):
+    with pytest.raises(InvalidInputError, match="implicit hydrogens"):
         MoleculeGraph.from_molecule(Chem.MolFromSmiles("CCO"))

@@ -16,7 +16,7 @@ import openmm.unit
 import pytest
 
 from openff_diffsystem import DiffSystem, SystemBatch
-from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, UnsupportedForceFieldError
 from openff_diffsystem.interop.timemachine import nonbonded
 from openff_diffsystem.potentials.periodic import nbfix
 from openff_diffsystem.system.interactions import periodic_interactions
@@ -284,7 +284,7 @@ def test_single_precision():
 
 def test_refused_by_name():
     ours = case("two molecules")[2]
-    with pytest.raises(UnsupportedInputError, match="system 0 holds CustomTorsions, NBFIX: systems read from OpenMM"):
+    with pytest.raises(InvalidInputError, match="system 0 holds CustomTorsions, NBFIX: systems read from OpenMM"):
         SystemBatch.from_systems([ours])
     with pytest.raises(UnsupportedForceFieldError, match="no place for CustomTorsions"):
         nonbonded(ours)

@@ -11,7 +11,11 @@ import pytest
 from openff.toolkit import ForceField, Topology
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    InvalidInputError,
+    ParameterMismatchError,
+    PositionsError,
+)
 from tests.force_fields import SITE_MOLECULE, VIRTUAL_SITES
 from tests.molecules import with_charges
 
@@ -97,7 +101,7 @@ def test_refused_input(systems, conformers):
         batch.potential([*conformers[:2], np.zeros((3, 3)), *conformers[3:]])
     with pytest.raises(PositionsError, match="system 4 hold NaN"):
         batch.potential([*conformers[:4], np.full((9, 3), np.nan), *conformers[5:]])
-    with pytest.raises(UnsupportedInputError, match="no system"):
+    with pytest.raises(InvalidInputError, match="no system"):
         DiffSystem.concatenate([])
     other = DiffSystem.from_smirnoff(ForceField("openff-2.0.0.offxml"), with_charges("O"))
     with pytest.raises(ParameterMismatchError, match="system 7"):
@@ -106,5 +110,5 @@ def test_refused_input(systems, conformers):
     changed = replace(systems[0], force_field_parameters=theta.to_vector()[1](1.1 * theta.vector))
     with pytest.raises(ParameterMismatchError, match="system 7 holds other numbers"):
         DiffSystem.concatenate([*systems, changed])
-    with pytest.raises(UnsupportedInputError, match="system 0 has a box"):
+    with pytest.raises(InvalidInputError, match="system 0 has a box"):
         DiffSystem.concatenate([replace(systems[0], box_vectors=3.0 * np.eye(3)), *systems])

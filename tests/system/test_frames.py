@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import PositionsError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, PositionsError
 from openff_diffsystem.system import lists
 from tests import boxes
 from tests.molecules import with_charges
@@ -67,12 +67,12 @@ def test_progress_bar(trajectory, capsys):
 
 def test_bad_frames(trajectory):
     system, frames, vectors = trajectory
-    with pytest.raises(UnsupportedInputError, match="no box for frame 2"):
+    with pytest.raises(InvalidInputError, match="no box for frame 2"):
         system.evaluate_frames(iter(frames), box_vectors=vectors[:2])
     for three in (frames[:3], iter(frames[:3])):
-        with pytest.raises(UnsupportedInputError, match="6 boxes for 3 frames"):
+        with pytest.raises(InvalidInputError, match="6 boxes for 3 frames"):
             system.evaluate_frames(three, box_vectors=list(vectors))
-    with pytest.raises(UnsupportedInputError, match="no frames"):
+    with pytest.raises(InvalidInputError, match="no frames"):
         system.evaluate_frames([])
     broken = frames.copy()
     broken[1, 3] = np.nan

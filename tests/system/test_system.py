@@ -15,6 +15,7 @@ from openff_diffsystem.exceptions import (
     BoxError,
     ChargeAssignmentError,
     CorruptFileError,
+    InvalidInputError,
     ParameterMismatchError,
     PositionsError,
     UnassignedParameterError,
@@ -232,12 +233,16 @@ def test_corrupt_files(tmp_path, ethanol):
 
 def test_refused_input(sage):
     molecule = with_charges("CCO")
-    for wrong, culprit in (("CCO", "str"), ([], "no molecule"), ([1], "int")):
-        with pytest.raises(UnsupportedInputError, match=culprit):
+    for wrong, error, culprit in (
+        ("CCO", UnsupportedInputError, "str"),
+        ([], InvalidInputError, "no molecule"),
+        ([1], UnsupportedInputError, "int"),
+    ):
+        with pytest.raises(error, match=culprit):
             DiffSystem.from_smirnoff(sage, wrong)
-    with pytest.raises(UnsupportedInputError, match="CCO in charge_from_molecules has no partial charges"):
+    with pytest.raises(InvalidInputError, match="CCO in charge_from_molecules has no partial charges"):
         DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[Molecule.from_smiles("CCO")])
-    with pytest.raises(UnsupportedInputError, match="charge_from_molecules holds CCO twice"):
+    with pytest.raises(InvalidInputError, match="charge_from_molecules holds CCO twice"):
         DiffSystem.from_smirnoff(sage, molecule, charge_from_molecules=[molecule, Molecule(molecule)])
     with pytest.raises(PositionsError, match=r"\(9, 3\)"):
         DiffSystem.from_smirnoff(sage, molecule, positions=np.zeros((8, 3)), charge_from_molecules=[molecule])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.interop.interchange.terms import SETTINGS, sites_of
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.sections import NO_ATOM, SITE_TYPES
@@ -42,7 +42,7 @@ def to_interchange(system: SystemData, theta: Any = None, *, interchange: Any = 
 
     Raises
     ------
-    UnsupportedInputError
+    InvalidInputError
         If there is no Interchange to begin with, as for systems that were loaded or made from OpenMM.
     UnsupportedForceFieldError
         If the system has a section of a registered form.
@@ -56,7 +56,7 @@ def to_interchange(system: SystemData, theta: Any = None, *, interchange: Any = 
     elif system.origin is not None:
         result = system.origin.interchange()
     else:
-        raise UnsupportedInputError(
+        raise InvalidInputError(
             "the system was loaded, or made from an OpenMM System, and knows no topology: pass interchange=, made "
             "with the same force field and topology"
         )

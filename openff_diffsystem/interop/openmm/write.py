@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError
 from openff_diffsystem.interop.openmm.forces import WRITTEN
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
 
@@ -40,13 +40,13 @@ def to_openmm(
     ------
     UnsupportedForceFieldError
         If OpenMM has no standard force for what the force field asks for.
-    UnsupportedInputError
+    InvalidInputError
         If the system holds no masses.
     """
     import openmm
 
     if system.masses is None:
-        raise UnsupportedInputError("the system holds no masses: it was saved without; set system.masses, in dalton")
+        raise InvalidInputError("the system holds no masses: it was saved without; set system.masses, in dalton")
     at = AtTheta.of(system, theta, add_constrained_forces, ewald_tolerance)
     result = openmm.System()
     if system.box_vectors is not None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, UnsupportedForceFieldError
 from openff_diffsystem.interop.timemachine.conventions import BETA, CHARGE_SCALE, CUTOFF, SCALE_14
 from openff_diffsystem.interop.timemachine.pairs import combine_pairs
 from openff_diffsystem.potentials.geometry import safe_sqrt
@@ -182,7 +182,7 @@ def _harmonic(system: Any, theta: Any, section: str) -> tuple[jax.Array, np.ndar
 def _torsions(system: Any, theta: Any, section: str, convention: TorsionConvention) -> tuple[jax.Array, np.ndarray]:
     _check_sections(system)
     if convention not in ("openff", "timemachine"):
-        raise UnsupportedInputError(f"convention must be 'openff' or 'timemachine', not {convention!r}")
+        raise InvalidInputError(f"convention must be 'openff' or 'timemachine', not {convention!r}")
     if section not in system.sections:
         return jnp.empty((0, 3)), np.empty((0, 4), dtype=np.int32)
     parameters = system.parameterize(theta)
@@ -225,7 +225,7 @@ def _kept_14(system: Any, theta: Any, scale14: Scale14) -> Any:
     if scale14 == "timemachine":
         return np.full(2, 1.0 - SCALE_14)
     if scale14 != "smirnoff":
-        raise UnsupportedInputError(f"scale14 must be 'timemachine' or 'smirnoff', not {scale14!r}")
+        raise InvalidInputError(f"scale14 must be 'timemachine' or 'smirnoff', not {scale14!r}")
     parameters = system.parameterize(theta)
     kept = jnp.stack(
         [

@@ -13,9 +13,9 @@ import numpy as np
 
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
+    InvalidInputError,
     MissingStackError,
     UnsupportedForceFieldError,
-    UnsupportedInputError,
 )
 from openff_diffsystem.neural.graph import RING_SIZES, MoleculeGraph, atom_outside
 from openff_diffsystem.neural.symmetry import refine
@@ -45,7 +45,7 @@ def load_espaloma(path: Any = None) -> EspalomaCharges:
         If expaloma is not installed.
     FileNotFoundError
         If there is no such file.
-    UnsupportedInputError
+    InvalidInputError
         If the file holds something else.
     """
     expaloma = _expaloma()
@@ -59,7 +59,7 @@ def load_espaloma(path: Any = None) -> EspalomaCharges:
             with open(path, "rb") as file:
                 network = eqx.tree_deserialise_leaves(file, like)
         except (RuntimeError, ValueError, EOFError) as error:
-            raise UnsupportedInputError(f"{path} does not hold weights of espaloma-charge: {error}") from error
+            raise InvalidInputError(f"{path} does not hold weights of espaloma-charge: {error}") from error
         return EspalomaCharges(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), network))
 
 

@@ -13,7 +13,7 @@ import pytest
 from openff.toolkit import ForceField, Molecule
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, ParameterMismatchError
 from tests.force_fields import BOND_ORDERS
 from tests.handlers.test_handlers import with_bond_orders
 from tests.interchange_reference import assert_same_parameters
@@ -118,7 +118,7 @@ def test_after_saving_an_interchange_has_to_be_given(tmp_path):
     force_field, topology, options, system, positions = any_case("ligand")
     system.save(tmp_path / "system.npz")
     again = DiffSystem.load(tmp_path / "system.npz")
-    with pytest.raises(UnsupportedInputError, match="interchange="):
+    with pytest.raises(InvalidInputError, match="interchange="):
         again.to_interchange()
     interchange = force_field.create_interchange(topology, **options)
     theta = scaled(again)

@@ -15,7 +15,11 @@ import openmm
 import pytest
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
+from openff_diffsystem.exceptions import (
+    InvalidInputError,
+    ParameterMismatchError,
+    UnsupportedForceError,
+)
 from tests import openmm_systems
 from tests.openmm_reference import context_of, energy_of, evaluate
 
@@ -385,7 +389,7 @@ def test_refused_by_name(message):
 
 @pytest.mark.parametrize("name", CASES)
 def test_batches_refuse_systems_with_forms_of_their_own(name):
-    with pytest.raises(UnsupportedInputError, match=f"system 0 holds {ours(name).sections[0]}"):
+    with pytest.raises(InvalidInputError, match=f"system 0 holds {ours(name).sections[0]}"):
         DiffSystem.concatenate([ours(name)] * 2)
 
 

@@ -14,6 +14,7 @@ from openff.toolkit import ForceField
 
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import (
+    InvalidInputError,
     NonFiniteParameterError,
     ParameterMismatchError,
     UnsupportedForceError,
@@ -193,7 +194,7 @@ def test_without_masses_there_is_no_system():
     *_, system, _ = case("ligand")
     fields = (field.name for field in dataclasses.fields(system) if field.init and field.name != "masses")
     bare = DiffSystem(**{name: getattr(system, name) for name in fields})
-    with pytest.raises(UnsupportedInputError, match="masses"):
+    with pytest.raises(InvalidInputError, match="masses"):
         bare.to_openmm()
 
 

@@ -13,7 +13,7 @@ from openff.toolkit import ForceField, Molecule
 from rdkit import Chem
 
 from openff_diffsystem import DiffSystem
-from openff_diffsystem.exceptions import UnsupportedForceFieldError, UnsupportedInputError
+from openff_diffsystem.exceptions import InvalidInputError, UnsupportedForceFieldError
 from openff_diffsystem.interop import timemachine as tm
 from tests.forms.test_forms import custom_forms
 from tests.molecules import with_charges
@@ -181,7 +181,7 @@ def test_a_dihedral_has_the_opposite_sign_in_timemachine():
     theirs = torsion_energy(system.positions, *tm.proper_torsions(system, convention="timemachine"))
     assert ours == pytest.approx(wanted, rel=1e-10)
     assert abs(theirs - wanted) > 0.01 * abs(wanted)
-    with pytest.raises(UnsupportedInputError, match="convention"):
+    with pytest.raises(InvalidInputError, match="convention"):
         tm.periodic_torsions(system, convention="smirnoff")
 
 

@@ -13,11 +13,11 @@ from openff.toolkit import ForceField
 from openff_diffsystem import DiffSystem
 from openff_diffsystem.exceptions import (
     BoxError,
+    InvalidInputError,
     ParameterMismatchError,
     PositionsError,
     StaleNeighborListError,
     UnsupportedForceFieldError,
-    UnsupportedInputError,
 )
 from openff_diffsystem.potentials.periodic.cutoff_pairs import Particles, pair_energy
 from openff_diffsystem.potentials.periodic.neighbors import build_neighbor_list
@@ -167,13 +167,13 @@ def test_list_of_another_system_is_refused(water):
     theta, neighbors = water.force_field_parameters, water.neighbor_list()
     potential = copy.deepcopy(water).to_jax_potential()
     potential._system.methods["vdW"]["periodic_method"] = "Ewald3D"
-    with pytest.raises(UnsupportedInputError, match="periodic_method of vdW"):
+    with pytest.raises(InvalidInputError, match="periodic_method of vdW"):
         potential(water.positions, theta, None, neighbors)
     potential._system.methods["Electrostatics"]["periodic_potential"] = "reaction-field"
-    with pytest.raises(UnsupportedInputError, match="periodic_potential of Electrostatics"):
+    with pytest.raises(InvalidInputError, match="periodic_potential of Electrostatics"):
         jax.jit(potential)(jnp.asarray(water.positions), theta, None, neighbors)
     smaller = boxes.water("tip3p.offxml").system()
-    with pytest.raises(UnsupportedInputError, match=f"of {water.n_particles} particles"):
+    with pytest.raises(InvalidInputError, match=f"of {water.n_particles} particles"):
         smaller.to_jax_potential()(smaller.positions, theta, None, neighbors)
 
 
@@ -199,7 +199,7 @@ def test_skin_is_not_wider_than_the_box(water):
 
 def test_traced_without_a_list(water):
     potential = water.to_jax_potential()
-    with pytest.raises(UnsupportedInputError, match="neighbor_list"):
+    with pytest.raises(InvalidInputError, match="neighbor_list"):
         jax.grad(potential)(jnp.asarray(water.positions), water.force_field_parameters)
 
 
