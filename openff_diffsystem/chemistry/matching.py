@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from openff.toolkit.typing.engines.smirnoff import ParameterType
 from rdkit import Chem
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
@@ -18,6 +17,15 @@ from openff_diffsystem.exceptions import UnsupportedForceFieldError
 AtomIndices = tuple[int, ...]
 
 _NO_LIMIT = int(np.iinfo(np.uintc).max)
+
+
+@runtime_checkable
+class Parameter(Protocol):
+    """What matching asks of a parameter: a toolkit's ``ParameterType`` has it."""
+
+    @property
+    def smirks(self) -> str:
+        """Its pattern."""
 
 
 class Query(NamedTuple):
@@ -68,7 +76,7 @@ def _tagged_atoms(found: tuple[AtomIndices, ...], tagged: tuple[int, ...]) -> li
     return list(map(itemgetter(*tagged), found))
 
 
-def _matches_of_all(rdmol: Chem.Mol, parameters: Iterable[ParameterType]) -> Iterator[tuple[list[AtomIndices], int]]:
+def _matches_of_all(rdmol: Chem.Mol, parameters: Iterable[Parameter]) -> Iterator[tuple[list[AtomIndices], int]]:
     """The matches of each parameter, in order, with its position in its section.
 
     Ports of Amber name each residue once per term, with other atoms tagged: such patterns are searched for once.
@@ -88,7 +96,7 @@ def _matches_of_all(rdmol: Chem.Mol, parameters: Iterable[ParameterType]) -> Ite
 
 def last_match_wins(
     rdmol: Chem.Mol,
-    parameters: Iterable[ParameterType],
+    parameters: Iterable[Parameter],
     canonical: Callable[[AtomIndices], AtomIndices],
 ) -> dict[AtomIndices, int]:
     """The parameter that each group of atoms gets: the last one whose SMIRKS matches it (SMIRNOFF's hierarchy).
@@ -96,7 +104,7 @@ def last_match_wins(
     Parameters
     ----------
     parameters
-        ``ParameterType`` objects of one section, in order.
+        Those of one section, in order.
     canonical
         Maps equivalent orders of the same atoms onto one.
 
@@ -112,7 +120,7 @@ def last_match_wins(
     return assigned
 
 
-def tagged_matches(rdmol: Chem.Mol, parameters: Iterable[ParameterType]) -> Iterator[tuple[AtomIndices, int]]:
+def tagged_matches(rdmol: Chem.Mol, parameters: Iterable[Parameter]) -> Iterator[tuple[AtomIndices, int]]:
     """Every match of every parameter, in order, with the position of the parameter in its section."""
     for found, row in _matches_of_all(rdmol, parameters):
         for match in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from openff_diffsystem.exceptions import (
     DuplicateFormError,
@@ -16,7 +17,7 @@ from openff_diffsystem.sections import SECTIONS, section_of
 _REGISTERED: dict[str, Form] = {}
 
 
-def register_form(form: object) -> None:
+def register_form(form: Form | Any) -> None:
     """Make a section known. Do it at the top level of the module that defines its ``ParameterHandler``.
 
     The registry is that of a process: spawned workers, and programs that load systems, have to import that module too.

@@ -23,7 +23,7 @@ def registered_toolkits() -> str:
     return repr(GLOBAL_TOOLKIT_REGISTRY)
 
 
-def charges_from_method(molecule: Molecule, method: str, **arguments: str | bool) -> Float[np.ndarray, " atoms"]:
+def charges_from_method(molecule: Molecule, method: str, **arguments: str | None) -> Float[np.ndarray, " atoms"]:
     """Partial charges of a molecule, ``(n_atoms,)``, e, by a method of the registered toolkits.
 
     Raises
