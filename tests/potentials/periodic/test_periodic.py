@@ -222,6 +222,13 @@ class TestDerivatives:
             system = box.system()
         return system, system.to_jax_potential(), jnp.asarray(box.positions), system.neighbor_list()
 
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def gradient(water):
+        """In positions, theta and the box: one program, whose differences several tests take."""
+        _, potential, _, neighbors = water
+        return jax.jit(lambda x, t, b: jax.grad(potential, argnums=(0, 1, 2))(x, t, b, neighbors))
+
     @of_waters
     def test_charges_scaled(self, water):
         """With Coulomb forces alone the sum of squared forces grows with the fourth power of the charges."""
@@ -253,12 +260,12 @@ class TestDerivatives:
         assert float(slope) == pytest.approx(2.0 * float(value), rel=1e-10)
 
     @pytest.mark.parametrize("mode", ["forward over reverse", "reverse over reverse"])
-    def test_force_matching(self, water, mode):
+    def test_force_matching(self, water, gradient, mode):
         """Gradients of a loss on forces against differences of that loss, for every force-field parameter at once."""
         system, potential, positions, neighbors = water
-        theta = system.force_field_parameters.vector
+        theta, box = system.force_field_parameters.vector, jnp.asarray(system.box_vectors)
         rng = np.random.default_rng(0)
-        used = np.asarray(jax.grad(potential, argnums=1)(positions, theta, None, neighbors)) != 0
+        used = np.asarray(gradient(positions, theta, box)[1]) != 0
         direction = jnp.asarray(rng.normal(size=theta.shape) * np.abs(theta) * used)
 
         def loss(vector):
@@ -266,15 +273,16 @@ class TestDerivatives:
             return jnp.sum(forces**2)
 
         if mode == "forward over reverse":
-            found = jax.jvp(loss, (theta,), (direction,))[1]
+            found = jax.jit(lambda vector: jax.jvp(loss, (vector,), (direction,))[1])(theta)
         else:
-            found = jnp.vdot(jax.grad(loss)(theta), direction)
+            found = jnp.vdot(jax.jit(jax.grad(loss))(theta), direction)
         step = 1e-5
-        expected = (loss(theta + step * direction) - loss(theta - step * direction)) / (2 * step)
+        up, down = (jnp.sum(gradient(positions, theta + sign * step * direction, box)[0] ** 2) for sign in (1, -1))
+        expected = (up - down) / (2 * step)
         assert float(found) == pytest.approx(float(expected), rel=1e-7)
 
-    def test_hessian_product_in_all_arguments(self, water):
-        system, potential, positions, neighbors = water
+    def test_hessian_product_in_all_arguments(self, water, gradient):
+        system, _, positions, _ = water
         theta, box = system.force_field_parameters.vector, jnp.asarray(system.box_vectors)
         rng = np.random.default_rng(1)
         at = (positions, theta, box)
@@ -283,7 +291,6 @@ class TestDerivatives:
             jnp.asarray(rng.normal(size=theta.shape)) * jnp.abs(theta) * 0.01,
             jnp.asarray(np.tril(rng.normal(size=(3, 3)))) * 0.01,
         )
-        gradient = jax.grad(lambda x, t, b: potential(x, t, b, neighbors), argnums=(0, 1, 2))
         product = jax.jvp(gradient, at, along)[1]
         # so small that no pair crosses the cutoff, where Coulomb forces end with a step
         step = 1e-5
