@@ -5,8 +5,7 @@ Each class has the name of the stock class: openff-interchange compares names fo
 
 from __future__ import annotations
 
-from typing import Any
-
+from openff.toolkit import Topology
 from openff.toolkit.typing.engines.smirnoff import parameters as stock
 
 from openff_diffsystem.handlers._differentiable import DifferentiableHandler
@@ -60,7 +59,7 @@ class ChargeIncrementModelHandler(DifferentiableHandler, stock.ChargeIncrementMo
 class VirtualSiteHandler(DifferentiableHandler, stock.VirtualSiteHandler):
     """``<VirtualSites>``; parameterizes to ``distance`` (nm), ``outOfPlaneAngle``, ``inPlaneAngle`` (rad) per site."""
 
-    def find_matches(self, entity: Any, unique: bool = False) -> dict[tuple[int, ...], Any]:
+    def find_matches(self, entity: Topology, unique: bool = False) -> dict[tuple[int, ...], SiteMatches]:
         """As upstream. Each list of matches also answers ``parameter_type``, which ``label_molecules`` asks for."""
         found = super().find_matches(entity, unique=unique)
         return {atoms: SiteMatches(matches) for atoms, matches in found.items()}
@@ -74,7 +73,7 @@ class SiteMatches(list):
     """The matches of one parent atom; ``label_molecules`` treats it as a single match of our handler class."""
 
     @property
-    def parameter_type(self) -> list[Any]:
+    def parameter_type(self) -> list[stock.ParameterType]:
         """The parameter of each match."""
         return [match.parameter_type for match in self]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Unpack
 from weakref import WeakKeyDictionary
 
+from openff_diffsystem.handlers._arguments import MoleculeLike, Options
+
 if TYPE_CHECKING:
-    import jax
+    # all of these need jax, which is imported when it is first used
     import numpy as np
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int
 
     from openff_diffsystem.handlers._terms import Matched
-
-MoleculeLike = Any
-"""A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens."""
+    from openff_diffsystem.parameters.layout import ParameterLayout
 
 
 class DifferentiableHandler:
@@ -23,7 +26,7 @@ class DifferentiableHandler:
     """
 
     @property
-    def params(self) -> jax.Array:
+    def params(self) -> Float[Array, " values"]:
         """The numbers of the section, ``(n_values,)``, MD units. Setting it updates the handler's parameters.
 
         Raises
@@ -40,7 +43,7 @@ class DifferentiableHandler:
         return jnp.asarray(read_handlers([self])[1])
 
     @params.setter
-    def params(self, values: Any) -> None:
+    def params(self, values: Float[ArrayLike, " values"]) -> None:
         from openff_diffsystem.parameters.offxml import write_handlers
 
         write_handlers([self], values)
@@ -60,11 +63,15 @@ class DifferentiableHandler:
         """The SMIRKS of each parameter of the section, in order."""
         return tuple(parameter.smirks for parameter in self.parameters)  # type: ignore[attr-defined]
 
-    def parameterize(self, molecule: MoleculeLike, **options: Any) -> tuple[jax.Array, np.ndarray]:
+    def parameterize(
+        self, molecule: MoleculeLike, **options: Unpack[Options]
+    ) -> tuple[Float[Array, "terms columns"], Int[np.ndarray, "terms atoms"]]:
         """:meth:`partial_parameterize` with the handler's own parameters."""
         return self.partial_parameterize(self.params, molecule, **options)
 
-    def partial_parameterize(self, params: Any, molecule: MoleculeLike, **options: Any) -> tuple[jax.Array, np.ndarray]:
+    def partial_parameterize(
+        self, params: Float[ArrayLike, " values"], molecule: MoleculeLike, **options: Unpack[Options]
+    ) -> tuple[Float[Array, "terms columns"], Int[np.ndarray, "terms atoms"]]:
         """Parameters of every term of a molecule, as a function of ``params``.
 
         ``jax.vjp(lambda p: handler.partial_parameterize(p, molecule), handler.params, has_aux=True)`` gives the
@@ -106,12 +113,12 @@ class DifferentiableHandler:
             )
         return matched.map(jnp.asarray(params, dtype=jnp.result_type(float, params))), matched.indices
 
-    def _layout(self) -> Any:
+    def _layout(self) -> ParameterLayout:
         from openff_diffsystem.handlers._terms import handler_layout
 
         return handler_layout(self)
 
-    def _match(self, molecule: MoleculeLike, options: dict[str, Any]) -> Matched:
+    def _match(self, molecule: MoleculeLike, options: Options) -> Matched:
         from openff_diffsystem.chemistry.molecule import as_molecule
         from openff_diffsystem.handlers._terms import match_molecule, matching_key
 
@@ -128,5 +135,5 @@ class DifferentiableHandler:
 
 
 _MAX_MOLECULES = 4096
-_CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Any, Matched]] = WeakKeyDictionary()
+_CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Hashable, Matched]] = WeakKeyDictionary()
 """Kept outside the handlers: what they hold is copied, pickled, hashed and shared with their stock views."""

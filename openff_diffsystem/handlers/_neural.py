@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openff.toolkit.typing.engines.smirnoff import parameters as stock
 from openff.toolkit.utils.exceptions import IncompatibleParameterError
 from packaging.version import Version
 
+from openff_diffsystem.handlers._arguments import MoleculeLike
+
 if TYPE_CHECKING:
-    import jax
+    # all of these need jax, which is imported when it is first used
     import numpy as np
+    from jaxtyping import Array, Float, Int
 
     from openff_diffsystem.neural.models.espaloma import EspalomaCharges
 
@@ -29,7 +32,9 @@ class NeuralChargesHandler(stock._NonbondedHandler):
     _MAX_SUPPORTED_SECTION_VERSION = Version("0.3")
     model = stock.ParameterAttribute(converter=str)
 
-    def check_handler_compatibility(self, other_handler: Any, assume_missing_is_default: bool = True) -> None:
+    def check_handler_compatibility(
+        self, other_handler: NeuralChargesHandler, assume_missing_is_default: bool = True
+    ) -> None:
         """Raise ``IncompatibleParameterError`` unless two sections that are combined name one model."""
         if self.model != other_handler.model:
             raise IncompatibleParameterError(
@@ -51,11 +56,13 @@ class NeuralChargesHandler(stock._NonbondedHandler):
 
         return charge_model(self.model)
 
-    def parameterize(self, molecule: Any) -> tuple[jax.Array, np.ndarray]:
+    def parameterize(self, molecule: MoleculeLike) -> tuple[Float[Array, "atoms 1"], Int[np.ndarray, "atoms 1"]]:
         """:meth:`partial_parameterize` with the section's own model."""
         return self.partial_parameterize(self.params, molecule)
 
-    def partial_parameterize(self, params: EspalomaCharges, molecule: Any) -> tuple[jax.Array, np.ndarray]:
+    def partial_parameterize(
+        self, params: EspalomaCharges, molecule: MoleculeLike
+    ) -> tuple[Float[Array, "atoms 1"], Int[np.ndarray, "atoms 1"]]:
         """Charges of a molecule as a function of the weights, as in our other handlers.
 
         Parameters

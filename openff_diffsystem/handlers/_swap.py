@@ -17,10 +17,10 @@ once if somebody already has.
 from __future__ import annotations
 
 import functools
-import importlib.abc
-import importlib.machinery
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
@@ -53,14 +53,14 @@ def register_swap(ours: type, stock: type) -> None:
     _STOCK_TYPES[ours] = stock
 
 
-def as_stock(handler: Any) -> Any:
+def as_stock(handler: object) -> object:
     """A view of one of our handlers as its stock type, sharing its state; anything else as it is."""
     if isinstance(handler, list) and any(type(one) in _STOCK_TYPES for one in handler):
         return [as_stock(one) for one in handler]
     stock = _STOCK_TYPES.get(type(handler))
     if stock is None:
         return handler
-    view: Any = object.__new__(stock)
+    view: object = object.__new__(stock)
     view.__dict__ = handler.__dict__
     return view
 
@@ -79,7 +79,7 @@ def install() -> None:
 
 def _specialise(register: Callable) -> Callable:
     @functools.wraps(register)
-    def wrapper(self: Any, parameter_handler_classes: list[type]) -> None:
+    def wrapper(self: ForceField, parameter_handler_classes: list[type]) -> None:
         return register(self, _replace_parents(parameter_handler_classes))
 
     wrapper._diffsystem = True  # type: ignore[attr-defined]
@@ -109,33 +109,35 @@ def _wrap_collections(module: ModuleType) -> None:
 
 def _with_stock_handlers(function: Callable) -> Callable:
     @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> object:
         return function(*map(as_stock, args), **{name: as_stock(value) for name, value in kwargs.items()})
 
     wrapper._diffsystem = True  # type: ignore[attr-defined]
     return wrapper
 
 
-class _InterchangeFinder(importlib.abc.MetaPathFinder):
+class _InterchangeFinder(MetaPathFinder):
     """Finds Interchange's modules where they always were, and wraps their collections once they have run."""
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname not in _COLLECTION_METHODS:
             return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             spec.loader = _WrappingLoader(spec.loader)
         return spec
 
 
-class _WrappingLoader(importlib.abc.Loader):
-    def __init__(self, loader: Any) -> None:
+class _WrappingLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)
 
-    def create_module(self, spec: Any) -> Any:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -143,7 +145,7 @@ class _WrappingLoader(importlib.abc.Loader):
         _wrap_collections(module)
 
 
-def _upstream(owner: Any, name: str) -> Any:
+def _upstream(owner: type | ModuleType, name: str) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.neural.graph import MoleculeGraph, check_molecules
@@ -17,8 +17,11 @@ from openff_diffsystem.neural.symmetry import bond_classes, refine
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.system.data import SystemData
 
-Network = Callable[[MoleculeGraph], Any]
+Network = Callable[[MoleculeGraph], object]
 """From a graph to parameters of its terms: an equinox module, or any other pytree that can be called."""
+
+Name = TypeVar("Name", bound=Hashable)
+"""The name of a model, as :func:`lambda_module` reads it."""
 
 
 class Emitted(NamedTuple):
@@ -36,7 +39,7 @@ class Emitted(NamedTuple):
         Where it stands among the outputs of all models.
     """
 
-    source: Any
+    source: Hashable
     section: str
     column: str
     shape: tuple[int, ...]
@@ -50,9 +53,9 @@ class Emitted(NamedTuple):
 
 def lambda_module(
     systems: SystemData | Sequence[SystemData],
-    sources: Mapping[Any, Network],
+    sources: Mapping[Name, Network],
     *,
-    molecules: Mapping[Any, Sequence[int]] | None = None,
+    molecules: Mapping[Name, Sequence[int]] | None = None,
     partial: bool = False,
 ) -> LambdaModule:
     """Let models take the place of rows of an OFFXML file.
@@ -113,13 +116,13 @@ class LambdaModule:
     def __init__(
         self,
         systems: SystemData | Sequence[SystemData],
-        sources: Mapping[Any, Network],
-        molecules: Mapping[Any, Sequence[int]],
+        sources: Mapping[Name, Network],
+        molecules: Mapping[Name, Sequence[int]],
         partial: bool = False,
     ) -> None:
         self._single = isinstance(systems, SystemData)
         self.systems: tuple[SystemData, ...] = (systems,) if isinstance(systems, SystemData) else tuple(systems)
-        self.names = tuple(sources)
+        self.names: tuple[Hashable, ...] = tuple(sources)
         for system in self.systems:
             check_molecules(system)
         graphs = [
@@ -128,23 +131,29 @@ class LambdaModule:
         everyone = [graph for of_system in graphs for graph in of_system]
         if unknown := [name for name in molecules if name not in sources]:
             raise ParameterMismatchError(f"molecules for {unknown[0]!r}, which is no source")
-        self.chosen = {name: tuple(molecules.get(name, range(len(everyone)))) for name in sources}
+        self.chosen: dict[Hashable, tuple[int, ...]] = {
+            name: tuple(molecules.get(name, range(len(everyone)))) for name in sources
+        }
         of_molecule = [s for s, mine in enumerate(graphs) for _ in mine]
-        self.graphs = {
+        self.graphs: dict[Hashable, MoleculeGraph] = {
             name: MoleculeGraph.concatenate([everyone[i] for i in self._within(name, len(everyone))])
             for name in sources
         }
         self._reached = {
             name: tuple(dict.fromkeys(of_molecule[i] for i in chosen)) for name, chosen in self.chosen.items()
         }
-        self.classes = {name: _classes(model, self.graphs[name]) for name, model in sources.items()}
-        self.bond_classes = {name: _bond_classes(model, self.graphs[name]) for name, model in sources.items()}
+        self.classes: dict[Hashable, Int[np.ndarray, " atoms"]] = {
+            name: _classes(model, self.graphs[name]) for name, model in sources.items()
+        }
+        self.bond_classes: dict[Hashable, Int[np.ndarray, " bonds"]] = {
+            name: _bond_classes(model, self.graphs[name]) for name, model in sources.items()
+        }
         self.emitted = self._emitted(sources)
         self.outputs = self._outputs(graphs)
         if not partial:
             self._check_rows()
 
-    def __call__(self, theta: Any, models: Mapping[Any, Network]) -> Any:
+    def __call__(self, theta: object, models: Mapping[Name, Network]) -> SystemParameters | list[SystemParameters]:
         """System parameters, differentiable in theta and in the models.
 
         Parameters
@@ -166,13 +175,13 @@ class LambdaModule:
         """
         if set(models) != set(self.names):
             raise ParameterMismatchError(f"models must be {', '.join(map(str, self.names))}")
-        found = {
+        found: dict[tuple[Hashable, str, str], object] = {
             (name, section, column): values
-            for name in self.names
-            for section, column, values in self._columns(name, models[name](self.graphs[name]))
+            for name, model in models.items()
+            for section, column, values in self._columns(name, model(self.graphs[name]))
         }
         self._check_emitted(found)
-        parts = [jnp.ravel(found[one.source, one.section, one.column]) for one in self.emitted]
+        parts = [jnp.asarray(found[one.source, one.section, one.column]).ravel() for one in self.emitted]
         flat = jnp.concatenate(parts) if parts else jnp.zeros(1)
         result = [
             _merge(system.parameterize(theta), output, flat)
@@ -180,7 +189,7 @@ class LambdaModule:
         ]
         return result[0] if self._single else result
 
-    def _within(self, name: Any, n_molecules: int) -> tuple[int, ...]:
+    def _within(self, name: Hashable, n_molecules: int) -> tuple[int, ...]:
         chosen = self.chosen[name]
         outside = [i for i in chosen if not 0 <= i < n_molecules]
         if outside or len(set(chosen)) < len(chosen) or not chosen:
@@ -189,7 +198,7 @@ class LambdaModule:
             )
         return chosen
 
-    def _emitted(self, sources: Mapping[Any, Network]) -> list[Emitted]:
+    def _emitted(self, sources: Mapping[Name, Network]) -> list[Emitted]:
         found: list[Emitted] = []
         start = 0
         for name, model in sources.items():
@@ -209,11 +218,12 @@ class LambdaModule:
                 start += int(np.prod(shape))
         return found
 
-    def _columns(self, name: Any, output: Any) -> list[tuple[str, str, Any]]:
+    def _columns(self, name: Hashable, output: object) -> list[tuple[str, str, object]]:
         """Section, column and values of everything that a model returned."""
         layouts = {s: self.systems[s].system_layout.sections for s in self._reached[name]}
         title = _title(name)
         section, _, column = title.partition("/")
+        sections: dict[str, object]
         if column:
             sections = {section: {column: output}}
         elif any(section in layout for layout in layouts.values()):
@@ -250,13 +260,13 @@ class LambdaModule:
         """The system by name, for messages, if there are several."""
         return "" if self._single else f" in system {system}"
 
-    def _check_emitted(self, found: Mapping[tuple[Any, str, str], Any]) -> None:
+    def _check_emitted(self, found: Mapping[tuple[Hashable, str, str], object]) -> None:
         """Raise unless models emit what they did when the outputs were placed: jax would take rows from elsewhere."""
         promised = {(one.source, one.section, one.column): one.shape for one in self.emitted}
         for key in (*promised, *found):
             name, section, column = key
             before = f"shape {promised[key]}" if key in promised else "nothing"
-            now = f"shape {jnp.shape(found[key])}" if key in found else "nothing"
+            now = f"shape {getattr(found[key], 'shape', None)}" if key in found else "nothing"
             if now != before:
                 raise ParameterMismatchError(
                     f"{_title(name)} emits {now} for {section}/{column}, and {before} when lambda_module was called; "
@@ -283,7 +293,7 @@ class LambdaModule:
                 "to drop them"
             )
 
-    def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[np.ndarray, ...]:
+    def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[Int[np.ndarray, " values"], ...]:
         """What the attribute ``outputs`` holds."""
         positions = [np.full(system.system_layout.size, -1, dtype=np.int64) for system in self.systems]
         unique = [UniqueMolecules(system) for system in self.systems]
@@ -312,7 +322,9 @@ class LambdaModule:
         return tuple(positions)
 
 
-def _merge(base: SystemParameters, output: np.ndarray, flat: jax.Array) -> SystemParameters:
+def _merge(
+    base: SystemParameters, output: Int[np.ndarray, " values"], flat: Float[Array, " emitted"]
+) -> SystemParameters:
     if (output < 0).all():
         return base
     dtype = jnp.result_type(base.values, flat)
@@ -320,14 +332,14 @@ def _merge(base: SystemParameters, output: np.ndarray, flat: jax.Array) -> Syste
     return SystemParameters(jnp.where(output >= 0, emitted, base.values.astype(dtype)), base.layout)
 
 
-def _classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
+def _classes(model: Network, graph: MoleculeGraph) -> Int[np.ndarray, " atoms"]:
     known = getattr(model, "atom_classes", None)
     return refine(graph) if known is None else np.asarray(known(graph))
 
 
-def _bond_classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
+def _bond_classes(model: Network, graph: MoleculeGraph) -> Int[np.ndarray, " bonds"]:
     return np.zeros(graph.n_bonds, dtype=np.int64) if hasattr(model, "atom_classes") else bond_classes(graph)
 
 
-def _title(name: Any) -> str:
+def _title(name: Hashable) -> str:
     return "/".join(name) if isinstance(name, tuple) else str(name)

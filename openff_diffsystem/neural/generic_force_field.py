@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+
+from openff.toolkit import ForceField
 
 from openff_diffsystem.neural.models.valence import ANGLE_K, BOND_K
 from openff_diffsystem.sections import SECTIONS
@@ -11,7 +12,7 @@ from openff_diffsystem.sections import SECTIONS
 PERIODICITIES = (1, 2, 3, 4, 5, 6)
 
 
-def generic_valence(force_field: Any) -> Any:
+def generic_valence(force_field: ForceField) -> ForceField:
     """A copy of a force field whose valence sections have a row for every term of any molecule, for a network to fill.
 
     Bonds, Angles, ProperTorsions (periodicities 1 to 6, phase 0) and ImproperTorsions (all atoms with three neighbours,
@@ -25,7 +26,7 @@ def generic_valence(force_field: Any) -> Any:
         ``ForceField``, swapped or stock; the result is of the same kind.
     """
     result = copy.deepcopy(force_field)
-    torsion = {
+    torsion: dict[str, str | int] = {
         key: value
         for i, n in enumerate(PERIODICITIES, start=1)
         for key, value in (
@@ -35,7 +36,7 @@ def generic_valence(force_field: Any) -> Any:
         )
     }
     idivf = {f"idivf{i}": 1.0 for i, _ in enumerate(PERIODICITIES, start=1)}
-    rows: dict[str, dict[str, Any]] = {
+    rows: dict[str, dict[str, str | float]] = {
         "Bonds": {
             "smirks": "[*:1]~[*:2]",
             "k": f"{BOND_K} * kilojoule_per_mole / nanometer**2",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 from openff.toolkit import Molecule, Topology
 from rdkit import Chem
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
 from openff_diffsystem.exceptions import (
     InvalidInputError,
@@ -21,9 +25,7 @@ from openff_diffsystem.exceptions import (
     ParameterMismatchError,
     UnsupportedInputError,
 )
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.data import SystemData
 
 ELEMENTS = ("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")
 """Elements with a feature of their own; others are told apart by ``atomic_number``."""
@@ -62,9 +64,7 @@ def check_molecules(system: SystemData) -> None:
         )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class MoleculeGraph:
+class MoleculeGraph(eqx.Module):
     """One molecule, or several side by side: atoms with features, and every bond, angle and torsion. A pytree.
 
     Every array is a NumPy array, or a JAX array after :meth:`to_jax`; both speak DLPack, so that
@@ -88,17 +88,17 @@ class MoleculeGraph:
         Static.
     """
 
-    nodes: Any
-    bond_features: Any
-    molecule: Any
-    bonds: Any
-    angles: Any
-    propers: Any
-    impropers: Any
-    n_molecules: int = field(metadata={"static": True})
+    nodes: Float[AnyArray, "atoms features"]
+    bond_features: Float[AnyArray, "bonds bond_features"]
+    molecule: Int[AnyArray, " atoms"]
+    bonds: Int[AnyArray, "bonds 2"]
+    angles: Int[AnyArray, "angles 3"]
+    propers: Int[AnyArray, "propers 4"]
+    impropers: Int[AnyArray, "impropers 4"]
+    n_molecules: int = eqx.field(static=True)
 
     @classmethod
-    def from_molecule(cls, molecule: Any) -> MoleculeGraph:
+    def from_molecule(cls, molecule: object) -> MoleculeGraph:
         """The graph of a ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens.
 
         Aromaticity is that of SMIRNOFF's model.
@@ -127,7 +127,7 @@ class MoleculeGraph:
         )
 
     @classmethod
-    def from_molecules(cls, molecules: Any) -> MoleculeGraph:
+    def from_molecules(cls, molecules: Topology | Molecule | Iterable[object]) -> MoleculeGraph:
         """One graph of a ``Topology`` or of several molecules, side by side in their order.
 
         Raises
@@ -197,11 +197,11 @@ class MoleculeGraph:
         return self.bonds.shape[0]
 
     @property
-    def formal_charges(self) -> Any:
+    def formal_charges(self) -> Float[Array, " molecules"]:
         """Of each molecule, ``(n_molecules,)``, e."""
         return jax.ops.segment_sum(jnp.asarray(self.node("formal_charge")), self.molecule, self.n_molecules)
 
-    def node(self, *names: str) -> Any:
+    def node(self, *names: str) -> Float[AnyArray, "atoms ..."]:
         """Node features by name: ``(n_atoms,)`` of one, ``(n_atoms, n)`` of several.
 
         Raises
@@ -211,7 +211,7 @@ class MoleculeGraph:
         """
         return _columns(self.nodes, NODE_FEATURES, names)
 
-    def bond(self, *names: str) -> Any:
+    def bond(self, *names: str) -> Float[AnyArray, "bonds ..."]:
         """Bond features by name, like :meth:`node`."""
         return _columns(self.bond_features, BOND_FEATURES, names)
 
@@ -219,7 +219,7 @@ class MoleculeGraph:
         """The same graph of JAX arrays, the features in JAX's own precision."""
         return jax.tree.map(jnp.asarray, self)
 
-    def to_numpy(self) -> dict[str, np.ndarray]:
+    def to_numpy(self) -> dict[str, Float[np.ndarray, "..."] | Int[np.ndarray, "..."]]:
         """The arrays by name."""
         return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self) if f.name != "n_molecules"}
 
@@ -298,7 +298,7 @@ class MoleculeGraph:
 _TERMS = ("bonds", "angles", "propers", "impropers")
 
 
-def _atom_features(atom: Any) -> list[float]:
+def _atom_features(atom: Chem.Atom) -> list[float]:
     number = atom.GetAtomicNum()
     return [
         *(atom.GetSymbol() == element for element in ELEMENTS),
@@ -314,7 +314,7 @@ def _atom_features(atom: Any) -> list[float]:
     ]
 
 
-def _bond_features(bond: Any) -> list[float]:
+def _bond_features(bond: Chem.Bond) -> list[float]:
     aromatic = bond.GetIsAromatic()
     order = None if aromatic else bond.GetBondType().name
     return [
@@ -359,18 +359,20 @@ def atom_outside(graph: MoleculeGraph, elements: Iterable[int], bonded: bool = F
     return next(((int(i), int(numbers[i])) for i in np.flatnonzero(strange)), None)
 
 
-def _indices(terms: Iterable[Sequence[int]], width: int) -> np.ndarray:
+def _indices(terms: Iterable[Sequence[int]], width: int) -> Int[np.ndarray, "terms {width}"]:
     return np.array(list(terms), dtype=np.int32).reshape(-1, width)
 
 
-def _columns(array: Any, known: tuple[str, ...], names: tuple[str, ...]) -> Any:
+def _columns(
+    array: Float[AnyArray, "rows features"], known: tuple[str, ...], names: tuple[str, ...]
+) -> Float[AnyArray, "rows ..."]:
     for name in names:
         if name not in known:
             raise ParameterMismatchError(f"a graph has no feature {name!r}; there are {', '.join(known)}")
     return array[:, known.index(names[0])] if len(names) == 1 else array[:, [known.index(name) for name in names]]
 
 
-def _optional(module: str, remedy: str) -> Any:
+def _optional(module: str, remedy: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:

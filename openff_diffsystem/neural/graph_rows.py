@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
-from openff_diffsystem.chemistry.matching import forward_or_reversed
+from openff_diffsystem.chemistry.matching import AtomIndices, forward_or_reversed
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.neural.graph import MoleculeGraph
 from openff_diffsystem.parameters.system import SystemLayout
@@ -35,9 +36,9 @@ class GraphRows(NamedTuple):
         ``(n,)`` of torsions.
     """
 
-    row: np.ndarray
-    term: np.ndarray
-    periodicity: np.ndarray | None
+    row: Int[np.ndarray, " rows"]
+    term: Int[np.ndarray, " rows"]
+    periodicity: Int[np.ndarray, " rows"] | None
 
 
 class UniqueMolecules:
@@ -81,7 +82,9 @@ class UniqueMolecules:
         for first, size in zip(start, sizes, strict=False):
             self._local[numbers[first : first + size]] = np.arange(size)
 
-    def terms(self, section: str, molecule: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def terms(
+        self, section: str, molecule: int
+    ) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, "rows particles"], Int[np.ndarray, " rows"] | None]:
         """Of one molecule: its rows ``(n,)``, their particles ``(n, width)``, and periodicities ``(n,)``."""
         indices = self.system.term_indices[section]
         periodicity = self.system.term_static[section].get("periodicity")
@@ -94,7 +97,7 @@ class UniqueMolecules:
             mine = sum(n * copies for n, copies in blocks[:molecule]) + np.arange(n_terms)
         return rows, self._local[indices[mine]], None if periodicity is None else periodicity[mine]
 
-    def rows(self, section: str, molecule: int, numbers: Mapping[Any, int], shift: int) -> GraphRows:
+    def rows(self, section: str, molecule: int, numbers: Mapping[AtomIndices, int], shift: int) -> GraphRows:
         """The rows of a section in one molecule, and their terms in a graph that holds it. Virtual sites have none.
 
         Parameters
@@ -114,14 +117,14 @@ class UniqueMolecules:
         )
 
 
-def term_numbers(section: str, graph: MoleculeGraph) -> dict[Any, int]:
+def term_numbers(section: str, graph: MoleculeGraph) -> dict[AtomIndices, int]:
     """The number of each term of a graph by its atoms."""
     if section not in TERMS:
         return {(atom,): atom for atom in range(graph.n_atoms)}
     return {_key(section, atoms): i for i, atoms in enumerate(terms_of(section, graph))}
 
 
-def terms_of(section: str, graph: MoleculeGraph) -> list[tuple[int, ...]]:
+def terms_of(section: str, graph: MoleculeGraph) -> list[AtomIndices]:
     """The atoms of each term of a graph; the centre of an improper torsion comes first, as in a system."""
     terms = (
         np.asarray(getattr(graph, TERMS[section])).tolist() if section in TERMS else np.arange(graph.n_atoms)[:, None]
@@ -131,7 +134,7 @@ def terms_of(section: str, graph: MoleculeGraph) -> list[tuple[int, ...]]:
     return [tuple(atoms) for atoms in np.asarray(terms).tolist()]
 
 
-def _key(section: str, atoms: tuple[int, ...]) -> tuple[int, ...]:
+def _key(section: str, atoms: AtomIndices) -> AtomIndices:
     if section == "ImproperTorsions":
         return atoms[0], *sorted(atoms[1:])
     return forward_or_reversed(atoms) if section in TERMS else atoms

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.neural.compose import LambdaModule
@@ -31,7 +32,7 @@ class Link:
 
     column: str
     origin: str
-    rows: np.ndarray
+    rows: Int[np.ndarray, " rows"]
 
     def __repr__(self) -> str:
         return f"Link({self.column} of rows {self.rows.tolist()}: {self.origin})"
@@ -69,26 +70,24 @@ def linkage(source: SystemData | LambdaModule, section: str) -> tuple[Link, ...]
         if blocks.start <= i < blocks.start + blocks.n_values:
             sources[i - blocks.start].append((j, w))
     emitted = {} if module is None else _emitted(module, section)
-    found: dict[tuple[str, Any, Any], list[int]] = {}
-    titles: dict[tuple[str, Any, Any], str] = {}
+    found: dict[tuple[str, str, Hashable], list[int]] = {}
     for i, (mine, offset) in enumerate(zip(sources, assignment.offset.tolist(), strict=True)):
         column = blocks.columns[i % len(blocks.columns)]
         if i in emitted:
-            title, key = emitted[i]
+            origin, key = emitted[i]
         else:
             key = (tuple(sorted(mine)), offset)
-            title = " + ".join(labels[j] if w == 1 else f"{w:g} x {labels[j]}" for j, w in mine) or "constant"
-        found.setdefault((column, title, key), []).append(i // len(blocks.columns))
-        titles[column, title, key] = title
-    links = [Link(key[0], titles[key], np.array(rows)) for key, rows in found.items()]
+            origin = " + ".join(labels[j] if w == 1 else f"{w:g} x {labels[j]}" for j, w in mine) or "constant"
+        found.setdefault((column, origin, key), []).append(i // len(blocks.columns))
+    links = [Link(column, origin, np.array(rows)) for (column, origin, _), rows in found.items()]
     return tuple(sorted(links, key=lambda link: (blocks.columns.index(link.column), link.rows[0])))
 
 
-def _emitted(module: LambdaModule, section: str) -> dict[int, tuple[str, Any]]:
+def _emitted(module: LambdaModule, section: str) -> dict[int, tuple[str, Hashable]]:
     """Of each value of a section that a model emits, the model's name and what its output depends on."""
     blocks = module.systems[0].system_layout.sections[section]
     positions = module.outputs[0][blocks.start : blocks.start + blocks.n_values]
-    found: dict[int, tuple[str, Any]] = {}
+    found: dict[int, tuple[str, Hashable]] = {}
     for one in module.emitted:
         if one.section != section:
             continue

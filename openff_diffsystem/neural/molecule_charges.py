@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 from openff.toolkit import Molecule
 
 from openff_diffsystem.chemistry.molecule import as_molecule
@@ -17,7 +17,9 @@ from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.system.data import SystemData
 
 
-def replace_charges(system: SystemData, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
+def replace_charges(
+    system: SystemData, parameters: SystemParameters, molecule: object, charges: object
+) -> SystemParameters:
     """The same parameters with other charges in one unique molecule, and so in all its copies.
 
     A system made from an Interchange lists each copy as a molecule of its own.
@@ -49,20 +51,21 @@ def replace_charges(system: SystemData, parameters: SystemParameters, molecule: 
         raise UnsupportedForceFieldError(
             f"{name} has virtual sites, whose charges are taken from those of its atoms; replace_charges cannot be used"
         )
-    if jnp.shape(charges) != (n_atoms,):
-        raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {jnp.shape(charges)}")
+    given = jnp.asarray(charges)
+    if given.shape != (n_atoms,):
+        raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {given.shape}")
     rows = unique.terms("Electrostatics", number)[0][:n_atoms]
-    ordered = jnp.asarray(charges) if order is None else jnp.asarray(charges)[order]
+    ordered = given if order is None else given[order]
     dtype = jnp.result_type(parameters.values, ordered)
     parameters = SystemParameters(jnp.asarray(parameters.values, dtype=dtype), parameters.layout)
     present = parameters.unique("Electrostatics")
     return parameters.replace({"Electrostatics": present.at[..., rows, 0].set(ordered)})
 
 
-def _find(system: SystemData, molecule: Any) -> tuple[int, np.ndarray | None]:
+def _find(system: SystemData, molecule: object) -> tuple[int, Int[np.ndarray, " atoms"] | None]:
     """The number of a unique molecule, and which atom of ``molecule`` each of its atoms is."""
     try:
-        number = operator.index(molecule)
+        number = operator.index(molecule)  # type: ignore[arg-type]
     except TypeError:
         return _find_molecule(system, molecule)
     if not 0 <= number < len(system.molecules):
@@ -70,7 +73,7 @@ def _find(system: SystemData, molecule: Any) -> tuple[int, np.ndarray | None]:
     return number, None
 
 
-def _find_molecule(system: SystemData, entity: Any) -> tuple[int, np.ndarray]:
+def _find_molecule(system: SystemData, entity: object) -> tuple[int, Int[np.ndarray, " atoms"]]:
     try:
         molecule = as_molecule(entity)
     except UnsupportedInputError as error:

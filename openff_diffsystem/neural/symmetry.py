@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.neural.graph import MoleculeGraph
 
 
-def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: int | None = None) -> np.ndarray:
+def refine(
+    graph: MoleculeGraph,
+    nodes: Shaped[AnyArray, "atoms features"] | None = None,
+    bonds: Shaped[AnyArray, "bonds bond_features"] | None = None,
+    rounds: int | None = None,
+) -> Int[np.ndarray, " atoms"]:
     """Classes of atoms that message passing cannot tell apart: colour refinement (Weisfeiler and Leman, 1968).
 
     Parameters
@@ -35,7 +41,7 @@ def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: i
     ]
     done = 0
     while rounds is None or done < rounds:
-        around: list[list[Any]] = [[] for _ in colours]
+        around: list[list[tuple]] = [[] for _ in colours]
         for a, b, features in edges:
             around[a].append((colours[b], features))
             around[b].append((colours[a], features))
@@ -47,8 +53,11 @@ def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: i
 
 
 def term_classes(
-    section: str, terms: Iterable[Sequence[int]], classes: np.ndarray, bonds: Mapping[tuple[int, int], int]
-) -> list[tuple[Any, ...]]:
+    section: str,
+    terms: Iterable[Sequence[int]],
+    classes: Int[np.ndarray, " atoms"],
+    bonds: Mapping[tuple[int, int], int],
+) -> list[tuple[Hashable, ...]]:
     """Keys that are equal for terms whose atoms, and the bonds between these, look alike.
 
     Parameters
@@ -68,7 +77,7 @@ def term_classes(
             (int(classes[centre]), *sorted((bonds[centre, atom], int(classes[atom])) for atom in outer))
             for centre, *outer in terms
         ]
-    keys = []
+    keys: list[tuple[Hashable, ...]] = []
     for atoms in terms:
         seen = [int(classes[atoms[0]])]
         for a, b in pairwise(atoms):
@@ -77,7 +86,7 @@ def term_classes(
     return keys
 
 
-def bond_classes(graph: MoleculeGraph) -> np.ndarray:
+def bond_classes(graph: MoleculeGraph) -> Int[np.ndarray, " bonds"]:
     """Classes of bonds with equal features, ``(n_bonds,)``, int64, whatever their atoms."""
     return np.array(_numbered(map(tuple, np.asarray(graph.bond_features).tolist())), dtype=np.int64)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     InvalidInputError,
@@ -31,7 +35,7 @@ BUNDLED = "espaloma-charge-0.0.8"
 """The model that expaloma ships, as the NeuralCharges section names it."""
 
 
-def load_espaloma(path: Any = None) -> EspalomaCharges:
+def load_espaloma(path: str | os.PathLike[str] | None = None) -> EspalomaCharges:
     """espaloma-charge, with the weights that expaloma ships (version 0.0.8) or other ones.
 
     Parameters
@@ -109,11 +113,11 @@ class EspalomaCharges(eqx.Module):
 
     network: Any
 
-    def __call__(self, graph: MoleculeGraph) -> jax.Array:
+    def __call__(self, graph: MoleculeGraph) -> Float[Array, " atoms"]:
         """Charges of the atoms, ``(n_atoms,)``, e; see :func:`espaloma_charges`."""
         return espaloma_charges(self, graph)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights in single precision, for :func:`load_espaloma` and expaloma's own ``load_eqx``.
 
         The file has the name that is given. ``load_eqx`` appends ``.eqx`` to names without a suffix.
@@ -121,7 +125,7 @@ class EspalomaCharges(eqx.Module):
         with open(path, "wb") as file:
             eqx.tree_serialise_leaves(file, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self.network))
 
-    def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
+    def atom_classes(self, graph: MoleculeGraph) -> Int[np.ndarray, " atoms"]:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
         nothing = np.empty((graph.n_bonds, 0))
         known = refine(graph, graph.node("atomic_number", *_FEATURES), nothing, rounds=len(self.network.gnn.sages))
@@ -129,7 +133,7 @@ class EspalomaCharges(eqx.Module):
         return np.unique(np.stack([known, np.asarray(graph.molecule)], axis=1), axis=0, return_inverse=True)[1].ravel()
 
 
-def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
+def espaloma_charges(model: EspalomaCharges, molecule: object) -> Float[Array, " atoms"]:
     """Charges by espaloma-charge, a network whose electronegativities and hardnesses are equilibrated in each molecule.
 
     Charges of a molecule minimise the sum of ``e q + s q^2 / 2``, with the network's electronegativities e and
@@ -180,13 +184,13 @@ _GRANULARITY = 32
 @partial(jax.jit, static_argnames="n_molecules")
 def _equilibrated(
     network: Any,
-    features: jax.Array,
-    senders: jax.Array,
-    receivers: jax.Array,
-    molecule: jax.Array,
-    formal_charges: jax.Array,
+    features: Float[Array, "atoms features"],
+    senders: Int[Array, " edges"],
+    receivers: Int[Array, " edges"],
+    molecule: Int[Array, " atoms"],
+    formal_charges: Float[Array, " atoms"],
     n_molecules: int,
-) -> jax.Array:
+) -> Float[Array, " atoms"]:
     """Charges of all atoms, ``(n_atoms,)``, e, by expaloma's own forward pass, compiled."""
     dtype = network.w_readout.dtype
     charges = formal_charges.astype(dtype)[:, None]
@@ -201,7 +205,7 @@ _FEATURES = (
 )
 
 
-def _features(graph: MoleculeGraph) -> Any:
+def _features(graph: MoleculeGraph) -> Float[AnyArray, "atoms 116"]:
     """What espaloma-charge reads of an atom, ``(n_atoms, 116)``."""
     numbers = graph.node("atomic_number")
     if strange := atom_outside(graph, ESPALOMA_ELEMENTS):
@@ -217,7 +221,7 @@ def _features(graph: MoleculeGraph) -> Any:
     return array.concatenate([one_hot, first, graph.node(*_FEATURES[2:])], axis=1)
 
 
-def _expaloma() -> Any:
+def _expaloma() -> ModuleType:
     try:
         import expaloma
     except ImportError as error:

@@ -6,13 +6,13 @@ and sums over the orders in which a term can be read (Janossy pooling) make of t
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.neural.graph import (
     ELEMENT_NUMBERS,
@@ -45,7 +45,7 @@ _UNIT = float(np.log(np.e - 1))
 """softplus of this is one."""
 
 
-def _affine(layer: eqx.nn.Linear, x: jax.Array) -> jax.Array:
+def _affine(layer: eqx.nn.Linear, x: Float[Array, "rows inputs"]) -> Float[Array, "rows outputs"]:
     """A layer applied to rows, ``(n, n_in)``."""
     found = x @ layer.weight.T
     return found if layer.bias is None else found + layer.bias
@@ -57,12 +57,12 @@ class Perceptron(eqx.Module):
     hidden: eqx.nn.Linear
     out: eqx.nn.Linear
 
-    def __init__(self, n_in: int, width: int, n_out: int, key: jax.Array) -> None:
+    def __init__(self, n_in: int, width: int, n_out: int, key: PRNGKeyArray) -> None:
         keys = jax.random.split(key)
         self.hidden = eqx.nn.Linear(n_in, width, key=keys[0])
         self.out = eqx.nn.Linear(width, n_out, use_bias=False, key=keys[1])
 
-    def __call__(self, orders: list[list[jax.Array]]) -> jax.Array:
+    def __call__(self, orders: list[list[Float[Array, "terms width"]]]) -> Float[Array, "terms outputs"]:
         """The sum over orders of reading, each a list of ``(n, width)`` of the atoms in that order: ``(n, n_out)``."""
         seen = (jax.nn.silu(_affine(self.hidden, jnp.concatenate(order, axis=1))) for order in orders)
         return _affine(self.out, jnp.sum(jnp.stack(list(seen)), axis=0))
@@ -75,13 +75,15 @@ class Convolution(eqx.Module):
     neighbour: eqx.nn.Linear
     between: eqx.nn.Linear
 
-    def __init__(self, width: int, key: jax.Array) -> None:
+    def __init__(self, width: int, key: PRNGKeyArray) -> None:
         keys = jax.random.split(key, 3)
         self.own = eqx.nn.Linear(width, width, key=keys[0])
         self.neighbour = eqx.nn.Linear(width, width, use_bias=False, key=keys[1])
         self.between = eqx.nn.Linear(len(BOND_INPUTS), width, use_bias=False, key=keys[2])
 
-    def __call__(self, atoms: jax.Array, bonds: jax.Array, graph: MoleculeGraph) -> jax.Array:
+    def __call__(
+        self, atoms: Float[Array, "atoms width"], bonds: Float[Array, "bonds bond_inputs"], graph: MoleculeGraph
+    ) -> Float[Array, "atoms width"]:
         """``(n_atoms, width)`` from atoms ``(n_atoms, width)`` and bond features ``(n_bonds, n)``."""
         a, b = graph.bonds[:, 0], graph.bonds[:, 1]
         across = _affine(self.between, bonds)
@@ -117,7 +119,7 @@ class ValenceNetwork(eqx.Module):
     proper: Perceptron
     improper: Perceptron
 
-    def __init__(self, *, width: int = 32, n_layers: int = 3, key: jax.Array, spread: float = 0.1) -> None:
+    def __init__(self, *, width: int = 32, n_layers: int = 3, key: PRNGKeyArray, spread: float = 0.1) -> None:
         keys = jax.random.split(key, n_layers + 5)
         n_inputs = len(ATOM_INPUTS) + 1 + len(HYBRIDISATIONS)
         self.embedding = eqx.nn.Linear(n_inputs, width, key=keys[0])
@@ -130,7 +132,7 @@ class ValenceNetwork(eqx.Module):
             eqx.tree_at(lambda head: head.out.weight, head, head.out.weight * spread) for head in heads
         )
 
-    def atoms(self, graph: MoleculeGraph) -> jax.Array:
+    def atoms(self, graph: MoleculeGraph) -> Float[Array, "atoms width"]:
         """The vector of each atom, ``(n_atoms, width)``.
 
         Raises
@@ -147,7 +149,7 @@ class ValenceNetwork(eqx.Module):
             found = convolution(found, bonds, graph)
         return found
 
-    def __call__(self, graph: MoleculeGraph) -> dict[str, dict[str, jax.Array]]:
+    def __call__(self, graph: MoleculeGraph) -> dict[str, dict[str, Float[Array, "terms ..."]]]:
         """Parameters by section and column, one row per term of the graph.
 
         Returns
@@ -199,7 +201,7 @@ class ValenceNetwork(eqx.Module):
             "ImproperTorsions": {"k": IMPROPER_K * improper},
         }
 
-    def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
+    def atom_classes(self, graph: MoleculeGraph) -> Int[np.ndarray, " atoms"]:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
         _check_elements(graph)
         return refine(graph, _atom_inputs(graph), graph.bond(*BOND_INPUTS), rounds=len(self.convolutions))
@@ -214,7 +216,7 @@ def _check_elements(graph: MoleculeGraph) -> None:
         )
 
 
-def _atom_inputs(graph: MoleculeGraph) -> Any:
+def _atom_inputs(graph: MoleculeGraph) -> Float[AnyArray, "atoms inputs"]:
     """What the network reads of each atom, ``(n_atoms, n_inputs)``.
 
     The hybridisation of an atom at the end of a chain says where charges are drawn, and nothing else.
@@ -225,12 +227,12 @@ def _atom_inputs(graph: MoleculeGraph) -> Any:
     return array.concatenate([graph.node(*ATOM_INPUTS), degree / 4, inner], axis=1)
 
 
-def _positive(x: jax.Array) -> jax.Array:
+def _positive(x: Float[Array, " terms"]) -> Float[Array, " terms"]:
     """Positive, and one at zero."""
     return jax.nn.softplus(x + _UNIT)
 
 
-def _textbook_angles(graph: MoleculeGraph) -> Any:
+def _textbook_angles(graph: MoleculeGraph) -> Float[Array, " atoms"]:
     """Where the angle around each atom starts, on the scale of the sigmoid, ``(n_atoms,)``."""
     start = TETRAHEDRAL
     for name, value in TEXTBOOK_ANGLES.items():
