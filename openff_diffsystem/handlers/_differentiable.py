@@ -27,7 +27,7 @@ class DifferentiableHandler:
 
     @property
     def params(self) -> Float[Array, " values"]:
-        """The numbers of the section, ``(n_values,)``, MD units. Setting it updates the handler's parameters.
+        """The numbers of the section, ``(n_values,)``, MD units. Setting them updates the handler's parameters.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class DifferentiableHandler:
 
     @property
     def param_names(self) -> tuple[str, ...]:
-        """One name per component of ``params``, ``ID/ATTRIBUTE``; the SMIRKS where there is no id."""
+        """One name per component of ``params``, ``ID/ATTRIBUTE``, or ``SMIRKS/ATTRIBUTE`` for parameters without id."""
         return tuple(label.split("/", 1)[1] for label in self._layout().labels)
 
     @property
@@ -75,8 +75,8 @@ class DifferentiableHandler:
         """Parameters of every term of a molecule, as a function of ``params``.
 
         ``jax.vjp(lambda p: handler.partial_parameterize(p, molecule), handler.params, has_aux=True)`` gives the
-        pullback, and jit, jvp and higher derivatives work likewise. Matching is done once per molecule and
-        set of SMIRKS, never again because a number changed.
+        pullback; jit, jvp and higher derivatives work as well. SMIRKS are matched once per molecule, and not again when
+        only numbers change.
 
         Parameters
         ----------
@@ -85,13 +85,13 @@ class DifferentiableHandler:
         molecule
             A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens.
         **options
-            ``bonds`` for Constraints without a distance: the ``BondHandler`` that gives it.
-            ``partial_bond_orders_from_molecules`` for Bonds and ProperTorsions that are interpolated.
+            ``bonds``, for Constraints without a distance: the ``BondHandler`` that gives the distance.
+            ``partial_bond_orders_from_molecules``, for Bonds and ProperTorsions that are interpolated.
 
         Returns
         -------
         params
-            ``(n_terms, n_columns)``; the class docstring names the columns. ``(0, n_columns)`` if there is no term.
+            ``(n_terms, n_columns)``; the class docstring names the columns. ``(0, n_columns)`` if there are no terms.
         idxs
             ``(n_terms, n_atoms_per_term)``, int32, C-contiguous, not traced.
 
@@ -136,4 +136,4 @@ class DifferentiableHandler:
 
 _MAX_MOLECULES = 4096
 _CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Hashable, Matched]] = WeakKeyDictionary()
-"""Kept outside the handlers: what they hold is copied, pickled, hashed and shared with their stock views."""
+"""Kept outside the handlers, whose attributes are copied, pickled, hashed and shared with their stock views."""

@@ -1,4 +1,4 @@
-"""``<NeuralCharges>``: a section of our own. It takes the place of no stock handler."""
+"""``<NeuralCharges>``: a section of our own, which replaces no stock handler."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class NeuralChargesHandler(stock._NonbondedHandler):
     """``<NeuralCharges version="0.3" model="..."/>``; parameterizes to ``charge`` (e) per atom.
 
-    ``model`` is ``espaloma-charge-0.0.8``, or a file that ``EspalomaCharges.save`` wrote. LibraryCharges come first; it
-    comes before all other sections that assign charges. openff-interchange does not know the section and refuses the
-    force field by name.
+    ``model`` is ``espaloma-charge-0.0.8``, or a file that ``EspalomaCharges.save`` wrote. LibraryCharges have priority
+    over this section, which has priority over all others that assign charges. openff-interchange does not know the
+    section and refuses the force field with an error that names it.
     """
 
     _TAGNAME = "NeuralCharges"
@@ -35,7 +35,7 @@ class NeuralChargesHandler(stock._NonbondedHandler):
     def check_handler_compatibility(
         self, other_handler: NeuralChargesHandler, assume_missing_is_default: bool = True
     ) -> None:
-        """Raise ``IncompatibleParameterError`` unless two sections that are combined name one model."""
+        """Raise ``IncompatibleParameterError`` if two sections that are combined name different models."""
         if self.model != other_handler.model:
             raise IncompatibleParameterError(
                 f"two NeuralCharges sections with different models: {self.model!r} and {other_handler.model!r}"
@@ -45,7 +45,7 @@ class NeuralChargesHandler(stock._NonbondedHandler):
     def params(self) -> EspalomaCharges:
         """The model: a pytree of weights, and a source for ``openff_diffsystem.neural.lambda_module``.
 
-        The file is read once, and again when it was written anew.
+        The file is read once, and again only if it has changed.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class NeuralChargesHandler(stock._NonbondedHandler):
         Raises
         ------
         ChargeAssignmentError
-            If the network was not trained on an element.
+            If the network was not trained on an element of the molecule.
         """
         import numpy as np
 

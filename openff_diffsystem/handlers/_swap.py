@@ -2,16 +2,16 @@
 
 Two things are wrapped, and both are inert for stock handlers:
 
-* ``ForceField._register_parameter_handler_classes`` refuses two classes for one tag. The wrapper lets a
-  subclass take the place of its parent with the same ``_TAGNAME``. This could be a patch of
-  openff-toolkit: "a plugin may specialise a built-in handler".
+* ``ForceField._register_parameter_handler_classes`` refuses two classes with one tag. The wrapper lets a
+  subclass replace its parent with the same ``_TAGNAME``. As a patch of openff-toolkit this would be
+  a rule: "a plugin may specialise a built-in handler".
 * The ``create`` class methods of Interchange's SMIRNOFF collections compare exact types
   (``type(handler) in allowed_parameter_handlers()``, ``type(p) is ConstraintHandler``). The wrapper hands
-  them a view: an object of the exact stock type that shares the state of our handler. As a patch of
-  openff-interchange this would be ``isinstance``.
+  them a view: an object of the exact stock type that shares the state of our handler. A patch of
+  openff-interchange would use ``isinstance``.
 
-openff-interchange takes 0.4 s to import, so its modules are wrapped when somebody imports them, and at
-once if somebody already has.
+openff-interchange takes 0.4 s to import, so its modules are wrapped when they are imported, or at once if
+they already are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from openff.toolkit.typing.engines.smirnoff.forcefield import ForceField
 from openff_diffsystem.exceptions import UpstreamChangedError
 
 _STOCK_TYPES: dict[type, type] = {}
-"""Our handler class -> the stock class that it takes the place of."""
+"""Our handler class -> the stock class that it replaces."""
 
 _COLLECTION_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     "openff.interchange.smirnoff._base": {"SMIRNOFFCollection": ("create",)},
@@ -45,16 +45,16 @@ _COLLECTION_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "openff.interchange.smirnoff._gbsa": {"SMIRNOFFGBSACollection": ("create",)},
 }
-"""Methods of Interchange whose ``parameter_handler(s)`` argument is compared by exact type."""
+"""Methods of Interchange that compare the type of their ``parameter_handler(s)`` argument exactly."""
 
 
 def register_swap(ours: type, stock: type) -> None:
-    """Declare that handler class ``ours`` stands in for ``stock``."""
+    """Declare that handler class ``ours`` replaces ``stock``."""
     _STOCK_TYPES[ours] = stock
 
 
 def as_stock(handler: object) -> object:
-    """A view of one of our handlers as its stock type, sharing its state; anything else as it is."""
+    """A view of one of our handlers as its stock type, with the same state; anything else unchanged."""
     if isinstance(handler, list) and any(type(one) in _STOCK_TYPES for one in handler):
         return [as_stock(one) for one in handler]
     stock = _STOCK_TYPES.get(type(handler))
@@ -66,7 +66,7 @@ def as_stock(handler: object) -> object:
 
 
 def install() -> None:
-    """Wrap the toolkit now, and Interchange now or when it is imported. Calling it again does nothing."""
+    """Wrap the toolkit now, and Interchange now or when it is imported. A second call does nothing."""
     register = _upstream(ForceField, "_register_parameter_handler_classes")
     if not hasattr(register, "_diffsystem"):
         ForceField._register_parameter_handler_classes = _specialise(register)  # type: ignore[method-assign]
@@ -87,7 +87,7 @@ def _specialise(register: Callable) -> Callable:
 
 
 def _replace_parents(classes: list[type]) -> list[type]:
-    """Put each class that specialises another one of the list, under the same tag, in the place of that one."""
+    """Each of our classes in the position of the stock class that it replaces, if both are in the list."""
     parents = {ours: stock for ours in classes if (stock := _STOCK_TYPES.get(ours)) is not None and stock in classes}
     replacement = {stock: ours for ours, stock in parents.items()}
     return [replacement.get(cls, cls) for cls in classes if cls not in parents]
@@ -117,7 +117,7 @@ def _with_stock_handlers(function: Callable) -> Callable:
 
 
 class _InterchangeFinder(MetaPathFinder):
-    """Finds Interchange's modules where they always were, and wraps their collections once they have run."""
+    """Finds Interchange's modules in their usual place, and wraps their collections after they are loaded."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -154,7 +154,7 @@ def _upstream(owner: type | ModuleType, name: str) -> Any:
 
 def _changed(what: str) -> str:
     return (
-        f"openff_diffsystem cannot stand in for the stock handlers: {what} is not there. Tested with "
+        f"openff_diffsystem cannot replace the stock handlers: {what} does not exist. Tested with "
         f"openff-toolkit 0.18 and openff-interchange 0.5.2 and 0.5.3; installed are openff-toolkit "
         f"{_installed('openff-toolkit')} and openff-interchange {_installed('openff-interchange')}."
     )

@@ -1,4 +1,4 @@
-"""Which terms a handler finds in one molecule, section by section."""
+"""The terms that a handler assigns in one molecule."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from openff_diffsystem.parameters.offxml import read_handlers
 
 
 class Matched(NamedTuple):
-    """The terms of one molecule under one handler: particle indices, and the map onto their parameters."""
+    """The terms of a handler in one molecule: particle indices, and the map from ``params`` to their parameters."""
 
     indices: Int[np.ndarray, "terms atoms"]
     map: AffineMap
@@ -40,7 +40,7 @@ def match_molecule(handler: ParameterHandler, molecule: Molecule, options: Optio
     UnassignedParameterError
         If an atom, bond, angle or proper torsion has no parameter.
     UnsupportedInputError
-        If an option is not one of the section's.
+        If the section has no such option.
     """
     section, assigner = handler.TAGNAME, ASSIGNERS[handler.TAGNAME]
     unknown = set(options) - assigner.options
@@ -58,7 +58,7 @@ def match_molecule(handler: ParameterHandler, molecule: Molecule, options: Optio
 
 
 def _as_constants(molecule: PreparedMolecule, handler: ParameterHandler) -> Terms:
-    """The bonds of a molecule, with the present numbers of another handler as constants."""
+    """The bonds of a molecule, with the current numbers of their handler as constants."""
     layout, values = read_handlers([handler])
     bonds = valence.bonds(molecule, handler, layout)
     constants = AffineRows.empty(*bonds.rows.source.shape)
@@ -67,7 +67,7 @@ def _as_constants(molecule: PreparedMolecule, handler: ParameterHandler) -> Term
 
 
 def matching_key(handler: ParameterHandler, molecule: Molecule, options: Options) -> Hashable:
-    """Equal where the matched terms are, whatever the values of the parameters; ``None`` where that cannot be told."""
+    """A key of the terms, whatever the values of the parameters; ``None`` if the terms must be matched again."""
     if options:
         return None
     registry = repr(GLOBAL_TOOLKIT_REGISTRY) if handler.TAGNAME in CHARGE_SECTIONS else None
@@ -75,7 +75,7 @@ def matching_key(handler: ParameterHandler, molecule: Molecule, options: Options
 
 
 def handler_layout(handler: ParameterHandler) -> ParameterLayout:
-    """The layout of one handler's numbers. Reading a section anew takes as long as matching it."""
+    """The layout of one handler's numbers. They are kept, because reading a section takes as long as matching it."""
     key = _structure(handler)
     if key not in _LAYOUTS:
         _LAYOUTS[key] = read_handlers([handler])[0]
@@ -86,7 +86,7 @@ _LAYOUTS: LRUCache = LRUCache(maxsize=256)
 
 
 def _structure(handler: ParameterHandler) -> tuple:
-    """Everything about a handler and its parameters but the values of their numbers."""
+    """Everything about a handler and its parameters except the values of their numbers."""
     return (handler.TAGNAME, *(_state(owner) for owner in (handler, *handler.parameters)))
 
 
@@ -95,7 +95,7 @@ def _state(owner: ParameterHandler | ParameterType) -> tuple:
 
 
 def _shape(value: object) -> Hashable:
-    """What is left of a value without its numbers: text, integers, and how long lists and which keys mappings have."""
+    """A value without its floating-point numbers: text, integers, lengths of lists and keys of mappings."""
     if type(value) is str or type(value) is int:
         return value
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Theta and models together: a function that takes force-field parameters and networks and gives system parameters."""
+"""Theta and models together: a function of force-field parameters and networks that returns system parameters."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Emitted(NamedTuple):
     source
         The name of the model among the sources.
     section, column
-        What it is of.
+        The column that the array fills.
     shape
         ``(n_terms,)``, or ``(n_terms, 6)`` by periodicity.
     start
-        Where it stands among the outputs of all models.
+        Position of its first number when the outputs of all models are put one after the other.
     """
 
     source: Hashable
@@ -58,34 +58,39 @@ def lambda_module(
     molecules: Mapping[Name, Sequence[int]] | None = None,
     partial: bool = False,
 ) -> LambdaModule:
-    """Let models take the place of rows of an OFFXML file.
+    """Let models give parameters in place of the rows of an OFFXML file.
 
     Parameters
     ----------
     systems
-        The system to parameterize, or several: their molecules then are one graph, and each model is evaluated once.
+        The system to parameterize, or several. Molecules of several systems form one graph, and each model is
+        evaluated once.
     sources
-        Models by what they emit. A model is called with a :class:`MoleculeGraph`. Under ``("Bonds", "k")`` or
-        ``"Bonds/k"`` it returns the values of that column; under a section, ``"Angles"`` or ``"Electrostatics"``, its
-        columns by name, or the values of its only column; under any other name, columns by section,
-        ``{"Bonds": {"k": k}}``. There is one value per term of the graph, ``graph.bonds`` and so on, and per atom in
-        other sections. Torsions have one per term for every periodicity alike, or ``(n_terms, 6)`` for
+        Models by name. A model is called with a :class:`MoleculeGraph`, and its name says what it returns:
+
+        * ``("Bonds", "k")`` or ``"Bonds/k"``: the values of this column;
+        * a section, ``"Angles"`` or ``"Electrostatics"``: columns by name, ``{"k": k}``, or the values of the only
+          column;
+        * any other name: columns by section, ``{"Bonds": {"k": k}}``.
+
+        There is one value for each term of the graph (``graph.bonds`` and so on), and for each atom in sections that
+        have no such terms. Torsions have one value per term, the same for every periodicity, or ``(n_terms, 6)`` for
         periodicities 1 to 6.
     molecules
-        By source the molecules it is asked for, as positions in ``system.molecules``, counted on through several
-        systems; the others keep theta. By default all.
+        For each source, the molecules whose parameters come from it, as positions in ``system.molecules``; with several
+        systems the count continues from one to the next. Other molecules keep theta. By default all molecules.
     partial
-        Accept that numbers which a model emits have no row in the systems, and drop them. A torsion of SMIRNOFF has
-        rows for the periodicities of its SMIRKS alone, and few centres have an improper torsion;
-        :func:`generic_valence` makes a row for every term.
+        Drop numbers that have no row in the systems, instead of raising an error. A torsion in SMIRNOFF has rows only
+        for the periodicities of its SMIRKS, and few centres have an improper torsion; :func:`generic_valence` makes a
+        row for every term.
 
     Raises
     ------
     ParameterMismatchError
-        If a model emits what the system does not have, an array of the wrong shape, what another model emits, or
-        numbers for terms or periodicities of which the system has no row.
+        If a model emits a column that the system does not have or that another model emits, an array of the wrong
+        shape, or numbers for terms or periodicities without a row in the system.
     UnsupportedForceFieldError
-        If charges are asked for a molecule with virtual sites.
+        If a model emits charges for a molecule with virtual sites.
     """
     return LambdaModule(systems, sources, molecules or {}, partial)
 
@@ -98,19 +103,19 @@ class LambdaModule:
     Attributes
     ----------
     systems
-        What is parameterized.
+        The systems to parameterize.
     graphs, chosen
-        By source the graph its model is called with, and the molecules it holds.
+        By source, the graph that its model is called with, and the molecules in this graph.
     classes
-        By source, which atoms of its graph the model cannot tell apart, ``(n_atoms,)``.
+        By source, a number for each atom of its graph, equal where the model cannot tell atoms apart, ``(n_atoms,)``.
     bond_classes
-        By source, which bonds it tells apart though their atoms look alike, ``(n_bonds,)``: all zero for a model with
-        ``atom_classes`` of its own.
+        By source, a number for each bond of its graph, different where the model can tell bonds apart even if their
+        atoms look alike, ``(n_bonds,)``: all zero for a model that has a method ``atom_classes``.
     emitted
         Every array that the models emit.
     outputs
-        By system, of each of its values the position among everything that is emitted, -1 where theta stays,
-        ``(n_values,)``.
+        By system, where each of its values stands among all emitted numbers, ``(n_values,)``; -1 for values that come
+        from theta.
     """
 
     def __init__(
@@ -130,17 +135,17 @@ class LambdaModule:
         ]
         everyone = [graph for of_system in graphs for graph in of_system]
         if unknown := [name for name in molecules if name not in sources]:
-            raise ParameterMismatchError(f"molecules for {unknown[0]!r}, which is no source")
+            raise ParameterMismatchError(f"molecules are given for {unknown[0]!r}, but there is no source of that name")
         self.chosen: dict[Hashable, tuple[int, ...]] = {
             name: tuple(molecules.get(name, range(len(everyone)))) for name in sources
         }
-        of_molecule = [s for s, mine in enumerate(graphs) for _ in mine]
+        system_of = [s for s, mine in enumerate(graphs) for _ in mine]
         self.graphs: dict[Hashable, MoleculeGraph] = {
             name: MoleculeGraph.concatenate([everyone[i] for i in self._within(name, len(everyone))])
             for name in sources
         }
         self._reached = {
-            name: tuple(dict.fromkeys(of_molecule[i] for i in chosen)) for name, chosen in self.chosen.items()
+            name: tuple(dict.fromkeys(system_of[i] for i in chosen)) for name, chosen in self.chosen.items()
         }
         self.classes: dict[Hashable, Int[np.ndarray, " atoms"]] = {
             name: _classes(model, self.graphs[name]) for name, model in sources.items()
@@ -161,17 +166,18 @@ class LambdaModule:
         theta
             As for ``DiffSystem.parameterize``.
         models
-            Under the same names as the sources.
+            Models under the same names as the sources.
 
         Returns
         -------
         SystemParameters
-            Or a list of them, if the module is one of several systems.
+            Or a list of them, one for each system, if the module was made for several.
 
         Raises
         ------
         ParameterMismatchError
-            If there are other models, or one emits other columns or arrays of another shape than when this was made.
+            If the names of the models are different from those of the sources, or a model emits other columns or
+            shapes than when this module was made.
         """
         if set(models) != set(self.names):
             raise ParameterMismatchError(f"models must be {', '.join(map(str, self.names))}")
@@ -232,7 +238,7 @@ class LambdaModule:
             sections = dict(output)
         else:
             raise ParameterMismatchError(
-                f"{name!r} is no section of this system, so its model has to return columns by section"
+                f"{name!r} is no section of this system, so its model must return columns by section"
             )
         found = []
         for tag, columns in sections.items():
@@ -244,7 +250,9 @@ class LambdaModule:
             known = next(iter(layouts.values()))[tag].columns
             if not isinstance(columns, Mapping):
                 if len(known) > 1:
-                    raise ParameterMismatchError(f"{title}: values of {tag} by column, of {', '.join(known)}")
+                    raise ParameterMismatchError(
+                        f"{title}: the model must return values by column; {tag} has the columns {', '.join(known)}"
+                    )
                 columns = {known[0]: columns}
             for key, values in columns.items():
                 for s, layout in layouts.items():
@@ -257,11 +265,11 @@ class LambdaModule:
         return found
 
     def _of(self, system: int) -> str:
-        """The system by name, for messages, if there are several."""
+        """Which system a message is about, if there are several."""
         return "" if self._single else f" in system {system}"
 
     def _check_emitted(self, found: Mapping[tuple[Hashable, str, str], object]) -> None:
-        """Raise unless models emit what they did when the outputs were placed: jax would take rows from elsewhere."""
+        """Raise if models emit other arrays than when this was made: jax would silently read the wrong numbers."""
         promised = {(one.source, one.section, one.column): one.shape for one in self.emitted}
         for key in (*promised, *found):
             name, section, column = key
@@ -294,7 +302,7 @@ class LambdaModule:
             )
 
     def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[Int[np.ndarray, " values"], ...]:
-        """What the attribute ``outputs`` holds."""
+        """The attribute ``outputs``."""
         positions = [np.full(system.system_layout.size, -1, dtype=np.int64) for system in self.systems]
         unique = [UniqueMolecules(system) for system in self.systems]
         place = [(s, i) for s, mine in enumerate(graphs) for i in range(len(mine))]
@@ -304,8 +312,8 @@ class LambdaModule:
             for s, molecule in (place[i] for i in self.chosen[one.source]):
                 if one.section == "Electrostatics" and unique[s].n_sites[molecule]:
                     raise UnsupportedForceFieldError(
-                        f"Electrostatics: {self.systems[s].molecules[molecule][0]} has virtual sites, whose charges "
-                        "are taken from those of its atoms; a model cannot emit charges of its atoms alone"
+                        f"Electrostatics: {self.systems[s].molecules[molecule][0]} has virtual sites, which "
+                        "take their charges from the atoms; a model cannot emit charges of the atoms alone"
                     )
                 rows = unique[s].rows(one.section, molecule, numbers, shift)
                 shift += graphs[s][molecule].n_atoms

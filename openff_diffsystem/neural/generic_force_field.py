@@ -1,4 +1,4 @@
-"""The force field that has a row for every number of a valence network."""
+"""A force field with a row for every number that a valence network emits."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ PERIODICITIES = (1, 2, 3, 4, 5, 6)
 
 
 def generic_valence(force_field: ForceField) -> ForceField:
-    """A copy of a force field whose valence sections have a row for every term of any molecule, for a network to fill.
+    """A copy of a force field with a row for every valence term of any molecule, for a network to fill.
 
     Bonds, Angles, ProperTorsions (periodicities 1 to 6, phase 0) and ImproperTorsions (all atoms with three neighbours,
-    periodicities 1 to 6, phase 0, as trefoils) are replaced by sections with one parameter each. The k of the torsions
-    are zero. The nonbonded sections stay. Constraints that take their distance from a bond are removed: a network's
-    lengths would not reach them.
+    periodicities 1 to 6, phase 0, as trefoils) are replaced by sections with one parameter each. The k of all
+    torsions is zero. Nonbonded sections stay as they are. Constraints that take their distance from a bond are removed,
+    because a network's bond lengths would not reach them.
 
     Parameters
     ----------
     force_field
-        ``ForceField``, swapped or stock; the result is of the same kind.
+        With our handlers or the stock ones; the result has the same kind of handlers.
     """
     result = copy.deepcopy(force_field)
     torsion: dict[str, str | int] = {

@@ -1,4 +1,4 @@
-"""Putting the charges of one molecule into the parameters of a system."""
+"""Replacing the charges of one molecule in the parameters of a system."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def replace_charges(
     Parameters
     ----------
     parameters
-        What ``system.parameterize`` returned.
+        Returned by ``system.parameterize``.
     molecule
         Position in ``system.molecules``; or a ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with
-        explicit hydrogens, and charges then are in the order of its atoms.
+        explicit hydrogens, whose order of atoms the charges then follow.
     charges
-        ``(n_atoms,)``, e; may be traced. All parameters come in their precision if it is the higher one.
+        ``(n_atoms,)``, e; may be traced. If their precision is higher than that of the parameters, the result has it.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def replace_charges(
     UnsupportedInputError
         If ``molecule`` is something else.
     UnsupportedForceFieldError
-        If the molecule has virtual sites, whose charges are taken from those of its atoms.
+        If the molecule has virtual sites, which take their charges from the atoms.
     """
     check_molecules(system)
     number, order = _find(system, molecule)
@@ -49,7 +49,7 @@ def replace_charges(
     name, n_atoms = system.molecules[number][0], unique.n_atoms[number]
     if unique.n_sites[number]:
         raise UnsupportedForceFieldError(
-            f"{name} has virtual sites, whose charges are taken from those of its atoms; replace_charges cannot be used"
+            f"{name} has virtual sites, which take their charges from the atoms; replace_charges cannot be used"
         )
     given = jnp.asarray(charges)
     if given.shape != (n_atoms,):
@@ -63,7 +63,7 @@ def replace_charges(
 
 
 def _find(system: SystemData, molecule: object) -> tuple[int, Int[np.ndarray, " atoms"] | None]:
-    """The number of a unique molecule, and which atom of ``molecule`` each of its atoms is."""
+    """The number of a unique molecule, and for each of its atoms the corresponding atom of ``molecule``."""
     try:
         number = operator.index(molecule)  # type: ignore[arg-type]
     except TypeError:

@@ -1,4 +1,4 @@
-"""Which atoms and terms of a graph look alike, so that every network of the graph gives them equal numbers."""
+"""Which atoms and terms of a graph look alike, so that every graph network gives them equal numbers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def refine(
     Parameters
     ----------
     nodes, bonds
-        What each atom and each bond shows, ``(n_atoms, n)`` and ``(n_bonds, n)``; by default all features.
+        Features of each atom and each bond, ``(n_atoms, n)`` and ``(n_bonds, n)``; by default all features.
     rounds
-        How many bonds far an atom looks; by default as far as it makes a difference.
+        How many bonds away from an atom to look; by default until the classes no longer change.
 
     Returns
     -------
@@ -58,17 +58,17 @@ def term_classes(
     classes: Int[np.ndarray, " atoms"],
     bonds: Mapping[tuple[int, int], int],
 ) -> list[tuple[Hashable, ...]]:
-    """Keys that are equal for terms whose atoms, and the bonds between these, look alike.
+    """A key for each term; keys are equal if the atoms, and the bonds between them, look alike.
 
     Parameters
     ----------
     section
-        In ``ImproperTorsions`` the first atom is the centre and the others have no order; elsewhere a term reads the
-        same from both ends.
+        In ``ImproperTorsions`` the first atom is the centre and the order of the others is irrelevant; in other
+        sections a term reads the same from both ends.
     terms
-        The atoms of each.
+        The atoms of each term.
     classes
-        ``(n_atoms,)``.
+        The class of each atom, ``(n_atoms,)``.
     bonds
         The class of each bond, by its atoms in both orders.
     """
@@ -87,7 +87,7 @@ def term_classes(
 
 
 def bond_classes(graph: MoleculeGraph) -> Int[np.ndarray, " bonds"]:
-    """Classes of bonds with equal features, ``(n_bonds,)``, int64, whatever their atoms."""
+    """Classes of bonds: equal for equal features of the bond, whatever its atoms, ``(n_bonds,)``, int64."""
     return np.array(_numbered(map(tuple, np.asarray(graph.bond_features).tolist())), dtype=np.int64)
 
 

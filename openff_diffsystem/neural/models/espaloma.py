@@ -28,20 +28,19 @@ ESPALOMA_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
 """Atomic numbers that espaloma-charge was trained on."""
 
 _NUMBERS = 100
-"""Atomic numbers have a feature each, in espaloma-charge."""
-
+"""espaloma-charge has one feature for each atomic number below this."""
 
 BUNDLED = "espaloma-charge-0.0.8"
 """The model that expaloma ships, as the NeuralCharges section names it."""
 
 
 def load_espaloma(path: str | os.PathLike[str] | None = None) -> EspalomaCharges:
-    """espaloma-charge, with the weights that expaloma ships (version 0.0.8) or other ones.
+    """espaloma-charge, with the weights that expaloma ships (version 0.0.8) or with others.
 
     Parameters
     ----------
     path
-        A file that :meth:`EspalomaCharges.save` wrote, by its full name.
+        A file that :meth:`EspalomaCharges.save` wrote, with its full name.
 
     Raises
     ------
@@ -54,9 +53,9 @@ def load_espaloma(path: str | os.PathLike[str] | None = None) -> EspalomaCharges
     """
     expaloma = _expaloma()
     path = expaloma.bundled_eqx_path() if path is None else path
-    # weights are concrete also when first needed inside a trace
+    # weights must not be traced, even if they are first needed inside a trace
     with jax.ensure_compile_time_eval():
-        # the file is in single precision, and equinox wants the template to be
+        # the file is in single precision, and equinox needs a template in the same precision
         like = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), expaloma.template_model_v0_0_8())
         try:
             # opened here, because equinox appends .eqx to names without a suffix
@@ -82,7 +81,7 @@ def charge_model(name: str) -> EspalomaCharges:
 
 
 def model_version(name: str) -> tuple[int, ...]:
-    """What changes when the file of a :func:`charge_model` is written anew; empty for ``BUNDLED``.
+    """Numbers that change when the file of a :func:`charge_model` is written again; empty for ``BUNDLED``.
 
     Raises
     ------
@@ -111,7 +110,7 @@ class EspalomaCharges(eqx.Module):
         ``expaloma.EspalomaModel``.
     """
 
-    network: Any
+    network: Any  # expaloma is optional
 
     def __call__(self, graph: MoleculeGraph) -> Float[Array, " atoms"]:
         """Charges of the atoms, ``(n_atoms,)``, e; see :func:`espaloma_charges`."""
@@ -120,7 +119,7 @@ class EspalomaCharges(eqx.Module):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights in single precision, for :func:`load_espaloma` and expaloma's own ``load_eqx``.
 
-        The file has the name that is given. ``load_eqx`` appends ``.eqx`` to names without a suffix.
+        The file has exactly the name that is given, but ``load_eqx`` appends ``.eqx`` to names without a suffix.
         """
         with open(path, "wb") as file:
             eqx.tree_serialise_leaves(file, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self.network))
@@ -134,16 +133,16 @@ class EspalomaCharges(eqx.Module):
 
 
 def espaloma_charges(model: EspalomaCharges, molecule: object) -> Float[Array, " atoms"]:
-    """Charges by espaloma-charge, a network whose electronegativities and hardnesses are equilibrated in each molecule.
+    """Charges by espaloma-charge: a network predicts electronegativities and hardnesses, and charges equilibrate.
 
-    Charges of a molecule minimise the sum of ``e q + s q^2 / 2``, with the network's electronegativities e and
-    hardnesses s, under the condition that they add up to its formal charge (Gilson et al., J. Chem. Inf. Comput. Sci.
-    43, 1982 (2003)).
+    The charges q of a molecule minimise the sum of ``e q + s q^2 / 2`` over its atoms, with electronegativities e and
+    hardnesses s, under the condition that they add up to the formal charge of the molecule (Gilson et al., J. Chem.
+    Inf. Comput. Sci. 43, 1982 (2003)).
 
     Parameters
     ----------
     model
-        What :func:`load_espaloma` returned; differentiable.
+        Returned by :func:`load_espaloma`; differentiable.
     molecule
         A :class:`MoleculeGraph`, ``Molecule``, or RDKit molecule with explicit hydrogens.
 
@@ -155,7 +154,7 @@ def espaloma_charges(model: EspalomaCharges, molecule: object) -> Float[Array, "
     Raises
     ------
     ChargeAssignmentError
-        If an element is none of those that espaloma-charge was trained on.
+        If espaloma-charge was not trained on an element of the molecule.
     """
     graph = molecule if isinstance(molecule, MoleculeGraph) else MoleculeGraph.from_molecule(molecule)
     array = jnp if isinstance(graph.nodes, jax.Array) else np
@@ -166,7 +165,7 @@ def espaloma_charges(model: EspalomaCharges, molecule: object) -> Float[Array, "
     a, b = graph.bonds.T
     charges = _equilibrated(
         model.network,
-        # fillers repeat the last atom, which keeps them finite
+        # fillers repeat the last atom, so that their charges are finite
         array.pad(_features(graph), ((0, fillers), (0, 0)), mode="edge"),
         array.concatenate([a, b, unused]),
         array.concatenate([b, a, unused]),
@@ -178,7 +177,7 @@ def espaloma_charges(model: EspalomaCharges, molecule: object) -> Float[Array, "
 
 
 _GRANULARITY = 32
-"""Atoms are filled up to a multiple of this, so that molecules of similar size share a program."""
+"""The number of atoms is filled up to a multiple of this, so that molecules of similar size share a program."""
 
 
 @partial(jax.jit, static_argnames="n_molecules")
@@ -194,7 +193,7 @@ def _equilibrated(
     """Charges of all atoms, ``(n_atoms,)``, e, by expaloma's own forward pass, compiled."""
     dtype = network.w_readout.dtype
     charges = formal_charges.astype(dtype)[:, None]
-    # an atom without neighbours gives 0 / 0 there, which reaches neither its charge nor a derivative
+    # an atom without neighbours gives 0 / 0 there, but that reaches neither its charge nor a derivative
     return network(features.astype(dtype), senders, receivers, molecule, n_molecules, 0.0, q_ref=charges)[:, 0]
 
 
@@ -206,7 +205,7 @@ _FEATURES = (
 
 
 def _features(graph: MoleculeGraph) -> Float[AnyArray, "atoms 116"]:
-    """What espaloma-charge reads of an atom, ``(n_atoms, 116)``."""
+    """The atom features of espaloma-charge, ``(n_atoms, 116)``."""
     numbers = graph.node("atomic_number")
     if strange := atom_outside(graph, ESPALOMA_ELEMENTS):
         raise ChargeAssignmentError(
@@ -215,7 +214,7 @@ def _features(graph: MoleculeGraph) -> Float[AnyArray, "atoms 116"]:
         )
     array = jnp if isinstance(numbers, jax.Array) else np
     one_hot = numbers[:, None] == np.arange(_NUMBERS)
-    # explicit hydrogens: the explicit valence is the valence
+    # with explicit hydrogens, explicit and total valence are the same
     degree, valence = graph.node("degree"), graph.node("valence")
     first = array.stack([degree, valence, valence], axis=1)
     return array.concatenate([one_hot, first, graph.node(*_FEATURES[2:])], axis=1)
@@ -226,6 +225,6 @@ def _expaloma() -> ModuleType:
         import expaloma
     except ImportError as error:
         raise MissingStackError(
-            "expaloma is not installed, which has espaloma-charge in JAX: pip install openff-diffsystem[neural]"
+            "expaloma, which contains espaloma-charge in JAX, is not installed: pip install openff-diffsystem[neural]"
         ) from error
     return expaloma
