@@ -21,8 +21,8 @@ from openff_diffsystem.potentials.nbfix import TypePairs, nbfix_energies
 from openff_diffsystem.potentials.pairs import (
     PADDING,
     coulomb,
+    exception_energies,
     lennard_jones,
-    pair_terms,
     scales,
     squared_distances,
 )
@@ -36,8 +36,8 @@ Energies = dict[str, Float[Array, "_terms 1"]]
 """The energies of terms by section, kJ/mol."""
 
 BONDED: dict[str, ValenceEnergy] = {
-    "Bonds": bonded.harmonic_bonds,
-    "Angles": bonded.harmonic_angles,
+    "Bonds": bonded.bond_energies,
+    "Angles": bonded.angle_energies,
     "RBTorsions": ryckaert_bellemans,
 }
 """Energies of terms between a few atoms, by section; torsions are evaluated together, see :func:`_torsion_energies`."""
@@ -134,7 +134,9 @@ def term_energies(
     if "vdW" in sections or "Electrostatics" in sections or custom:
         energies |= _pair_energies(interactions, positions, parameters, sections, custom)
     if "NonbondedExceptions" in corners:
-        energies["NonbondedExceptions"] = pair_terms(corners["NonbondedExceptions"], sections["NonbondedExceptions"])
+        energies["NonbondedExceptions"] = exception_energies(
+            corners["NonbondedExceptions"], sections["NonbondedExceptions"]
+        )
     if interactions.nbfix is not None:
         energies[NBFIX] = nbfix_energies(interactions.nbfix, positions, sections["vdW"], sections[NBFIX])
     if interactions.born_model is not None:
@@ -153,7 +155,7 @@ def _torsion_energies(
         [jnp.concatenate(component) for component in zip(*vectors, strict=True)]
         for vectors in zip(*(corners[tag] for tag in tags), strict=True)
     ]
-    terms = bonded.periodic_torsions(
+    terms = bonded.torsion_energies(
         joined,
         jnp.concatenate([sections[tag] for tag in tags]),
         jnp.concatenate([periodicity[tag] for tag in tags]),

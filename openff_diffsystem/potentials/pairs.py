@@ -83,7 +83,7 @@ def coulomb(r2: Column, charges: Sequence[Column]) -> Column:
     return COULOMB * charges[0] * charges[1] * jax.lax.rsqrt(r2)
 
 
-def pair_terms(corners: Sequence[Vector], parameters: Float[Array, "terms 3"]) -> Column:
+def exception_energies(corners: Sequence[Vector], parameters: Float[Array, "terms 3"]) -> Column:
     """Coulomb and Lennard-Jones energy of pairs with parameters of their own, not products of those of particles.
 
     Parameters

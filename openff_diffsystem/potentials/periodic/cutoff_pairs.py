@@ -231,11 +231,21 @@ def _rows(
     size_slope = epsilon * terms.size_slope
     if terms.dispersion_slope is not None:
         force += 2.0 * mine[6] * theirs[6] * terms.dispersion_slope
-    # XLA compiles one loop per sum and repeats what they share; complex numbers carry two sums each
-    xy = jnp.sum(jax.lax.complex(force * dx, force * dy), axis=1)
-    zq = jnp.sum(jax.lax.complex(force * dz, potential), axis=1)
-    lj = jnp.sum(jax.lax.complex(theirs[4] * terms.lennard_jones, size_slope), axis=1)
-    sums = [-xy.real, -xy.imag, -zq.real, COULOMB * zq.imag, lj.real, lj.imag]
+    force_x, force_y = _two_sums(force * dx, force * dy)
+    force_z, potential = _two_sums(force * dz, potential)
+    depth_slope, size_slope = _two_sums(theirs[4] * terms.lennard_jones, size_slope)
+    sums = [-force_x, -force_y, -force_z, COULOMB * potential, depth_slope, size_slope]
     if terms.dispersion is not None:
         sums.append(jnp.sum(theirs[6] * terms.dispersion, axis=1))
     return jnp.stack(sums, axis=1)
+
+
+def _two_sums(
+    a: Float[Array, "rows 64 8"], b: Float[Array, "rows 64 8"]
+) -> tuple[Float[Array, "rows 8"], Float[Array, "rows 8"]]:
+    """Sums of two arrays over the neighbours of rows, in one loop.
+
+    XLA compiles one loop per sum and repeats in each what the sums share. A complex number carries two sums at once.
+    """
+    both = jnp.sum(jax.lax.complex(a, b), axis=1)
+    return both.real, both.imag
