@@ -24,7 +24,7 @@ def bond_energies(
     parameters
         ``(n_bonds, 2)``: k (kJ/mol/nm2), length (nm).
     settings
-        None are used.
+        Not used.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def angle_energies(
     parameters
         ``(n_angles, 2)``: k (kJ/mol/rad2), angle (rad).
     settings
-        None are used.
+        Not used.
 
     Returns
     -------

@@ -46,7 +46,7 @@ BONDED: dict[str, ValenceEnergy] = {
 @jax.tree_util.register_dataclass
 @dataclass
 class Interactions:
-    """Who interacts with whom: integer arrays, arguments of compiled code, so that shapes alone decide compilation.
+    """Which particles interact. The integer arrays are arguments of compiled code: only other shapes compile again.
 
     Systems of a batch are stacked along a first axis.
 
@@ -57,7 +57,7 @@ class Interactions:
     periodicity
         By torsion section, ``(n_terms,)``, int32.
     kept
-        By section, ``(n_terms,)`` bool: terms that count. Those fixed by constraints do not, unless asked for.
+        By section, ``(n_terms,)`` bool: terms that count. Terms that constraints fix do not, unless requested.
     site_atoms, site_types
         ``(n_sites, 4)`` and ``(n_sites,)``, int32: orientation atoms and types of virtual sites.
     pairs, pair_kinds
@@ -92,7 +92,7 @@ class Interactions:
 def complete_positions(
     interactions: Interactions, positions: Float[Array, "_points 3"], parameters: SystemParameters
 ) -> Float[Array, "particles 3"]:
-    """Positions of all particles, ``(n_particles, 3)``, nm, from those of the atoms; given sites are placed anew."""
+    """Positions of all particles, ``(n_particles, 3)``, nm, from those of the atoms. Given sites are ignored."""
     atoms = positions[: interactions.n_atoms]
     if not len(interactions.site_types):
         return atoms
@@ -147,7 +147,7 @@ def term_energies(
 def _torsion_energies(
     periodicity: Mapping[str, Int[AnyArray, " _terms"]], corners: dict[str, list[Vector]], sections: Sections
 ) -> Energies:
-    """Proper and improper torsions in one go: they are the same function, and every loop that XLA starts costs."""
+    """Proper and improper torsions together: their function is the same, and every loop that XLA starts takes time."""
     if not periodicity:
         return {}
     tags = list(periodicity)
@@ -203,7 +203,7 @@ def _pair_energies(
         settings = parameters.settings(form.section)
         mine, theirs = (side[3 : 3 + len(form.columns)] for side in (a, b))
         terms = checked_energies(form, form.energy(r2, mine, theirs, settings), r2.shape)
-        # a filler's energy may be anything, infinite included
+        # the energy of a filler may be anything, also infinite
         energies[form.section] = jnp.where(kinds == PADDING, 0.0, terms) * scales(kinds, settings["scale14"])
     if "Electrostatics" in sections:
         terms = coulomb(r2, [a[-1], b[-1]])

@@ -136,7 +136,7 @@ class ProperTorsionHandler(_BondedHandle):
         params, counts = as_array(params), np.asarray(counts, dtype=np.int64)
         if counts.shape != (len(smirks),):
             raise ParameterMismatchError(
-                f"{cls.__name__}: counts must have shape {(len(smirks),)}, one per SMIRKS, not {counts.shape}"
+                f"{cls.__name__}: counts must have shape {(len(smirks),)}, one per SMIRKS; they have {counts.shape}"
             )
         cls._check_shape(params.shape, int(counts.sum()), "term of the SMIRKS")
 

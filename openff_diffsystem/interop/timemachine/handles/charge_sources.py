@@ -199,7 +199,7 @@ class ForceFieldChargeHandler(Handle[Float[Array, " atoms"]]):
         params = as_array(params)
         if params.shape != (len(self.smirks),):
             raise ParameterMismatchError(
-                f"ForceFieldChargeHandler: params must have shape {(len(self.smirks),)}, not {params.shape}"
+                f"ForceFieldChargeHandler: params must have shape {(len(self.smirks),)}; they have {params.shape}"
             )
         linear = cached(
             ("force field charges", self.offxml, molecule_key(mol), registered_toolkits(), _model_version(self.offxml)),

@@ -78,7 +78,7 @@ class Handle(Generic[Parameterized]):
         if tuple(shape) != cls._shape(n_rows):
             raise ParameterMismatchError(
                 f"{cls.__name__}: params must have shape {cls._shape(n_rows)}, a row ({', '.join(cls.columns)}) for "
-                f"each {each}, not {tuple(shape)}"
+                f"each {each}; they have {tuple(shape)}"
             )
 
     def parameterize(self, mol: Chem.Mol) -> Parameterized:

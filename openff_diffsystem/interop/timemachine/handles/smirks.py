@@ -69,7 +69,7 @@ def assign(
     def search() -> Assigned:
         for one in smirks:
             if (tags := len(parsed(one).tags)) != n_atoms:
-                raise UnsupportedForceFieldError(f"the SMIRKS {one!r} tags {tags} atoms, but a term has {n_atoms}")
+                raise UnsupportedForceFieldError(f"the SMIRKS {one!r} tags {tags} atoms, a term has {n_atoms}")
         assigned = last_match_wins(_prepared(mol, key), [Pattern(one) for one in smirks], canonical)
         idxs = np.array(list(assigned), dtype=np.int32).reshape(-1, n_atoms)
         return Assigned(idxs, np.array(list(assigned.values()), dtype=np.int64))
