@@ -18,11 +18,11 @@ class UpstreamChangedError(DiffSystemError, ImportError):
 
 
 class UnsupportedForceFieldError(DiffSystemError, ValueError):
-    """A force field holds a section, attribute or setting that cannot be represented."""
+    """A force field has a section, attribute or setting that cannot be represented."""
 
 
 class UnsupportedForceError(DiffSystemError, ValueError):
-    """An OpenMM System holds a force, or a force a setting, that cannot be represented."""
+    """An OpenMM System has a force, or a setting of a force, that cannot be represented."""
 
 
 class ExpressionError(DiffSystemError, ValueError):
@@ -38,7 +38,7 @@ class DuplicateFormError(DiffSystemError, ValueError):
 
 
 class FormShapeError(DiffSystemError, ValueError):
-    """The energy function of a functional form returns an array of another shape than one number per term."""
+    """The energy function of a functional form returns an array that does not have one number per term."""
 
 
 class UnsupportedInputError(DiffSystemError, TypeError):
@@ -58,7 +58,7 @@ class PrecisionError(DiffSystemError, TypeError):
 
 
 class ForkedProcessError(DiffSystemError, RuntimeError):
-    """A process was forked after jax had started; its threads do not survive that."""
+    """A process was forked after jax had started. The threads of jax do not survive that."""
 
 
 class ParameterMismatchError(DiffSystemError, ValueError):

@@ -13,7 +13,7 @@ SITE_TYPES = ("BondCharge", "MonovalentLonePair", "DivalentLonePair", "Trivalent
 """The four types of virtual site of the SMIRNOFF specification; a site's type is its position here."""
 
 WEIGHTED_SITE_TYPES = ("TwoParticleAverage", "ThreeParticleAverage", "OutOfPlane")
-"""Types of OpenMM that are weighted sums of their atoms; they are numbered on from :data:`SITE_TYPES`."""
+"""OpenMM's types that are weighted sums of atoms; their numbers follow those of :data:`SITE_TYPES`."""
 
 NO_ATOM = -1
 """Fills the orientation atoms of sites that have fewer than four."""
@@ -28,7 +28,7 @@ UNITS: Mapping[str, str] = {
     "surface_area_penalty": "kilojoule / mole / nanometer**2",
     "weightCross": "1 / nanometer",
 }
-"""Units of attributes whose name says which; names that are not here are dimensionless unless a section has them."""
+"""Units of attributes that have the same unit in all sections. Others are dimensionless, or a section gives a unit."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Words:
     Attributes
     ----------
     isolated, periodic
-        The words that are covered without a box and in one; ``None`` where every word is.
+        The words that are covered without a box and in one; ``None`` if every word is.
     """
 
     isolated: tuple[str, ...] | None = None
@@ -47,7 +47,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Section:
-    """What is to be known of one section.
+    """What the package knows about one section.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class Section:
     n_atoms
         Atoms of a term; 1 for sections whose terms are particles.
     units
-        Of columns and settings, where :data:`UNITS` does not have them by name. MD units.
+        MD units of columns and settings that are not in :data:`UNITS`, by name.
     per_particle
-        Whether the terms are all particles of a system, in topology order, virtual sites after atoms.
+        Whether the terms are the particles of a system: all of them, in topology order, virtual sites after atoms.
     settings
         Numbers of the section itself.
     words
@@ -68,19 +68,19 @@ class Section:
     static
         Integers of a term that are not differentiated, by name.
     trainable
-        Attributes of parameters that a fit may change, by the names that OFFXML gives them, less numbers at their end.
+        Attributes of parameters that a fit may change, by their names in OFFXML without the number at the end.
     whole_numbers
-        Attributes that are whole numbers by their meaning, so that no fit may change them.
+        Attributes that must be whole numbers, so that no fit may change them.
     filler
-        Values of a term that is there to fill up an array and must have no energy; columns that are not named are 0.
+        Values of a term that only fills up an array, such that it has no energy. Columns that are not named are 0.
     graph_terms
-        The terms of a ``MoleculeGraph`` that the section's terms are.
+        The attribute of a ``MoleculeGraph`` that has the section's terms.
     in_force_fields
-        Whether SMIRNOFF force fields have the section; otherwise only systems read from OpenMM do.
+        Whether SMIRNOFF force fields have the section. If not, only systems that were read from OpenMM have it.
     charge_source
         Whether the section does nothing but assign the charges of ``Electrostatics``.
     complete
-        Which bonds, angles or torsions of a molecule must all have a term.
+        The bonds, angles or torsions of a molecule that must all have a term, by their name in a ``BondGraph``.
     version
         The version of the SMIRNOFF specification that a new section is written in.
     """
@@ -164,7 +164,7 @@ _RECORDS = (
         per_particle=True,
         settings=("scale14", "cutoff"),
         words={
-            # OpenMM has no Coulomb interaction that is just cut off in a box either
+            # an interaction that is just cut off is not covered: OpenMM does not have it in a box either
             "periodic_potential": Words(periodic=("Ewald3D-ConductingBoundary", "reaction-field")),
             "nonperiodic_potential": Words(isolated=("Coulomb",)),
             "exception_potential": Words(("Coulomb",), ("Coulomb",)),
@@ -216,12 +216,12 @@ _RECORDS = (
 )
 
 SECTIONS: dict[str, Section] = {section.tag: section for section in _RECORDS}
-"""Every section with a meaning of its own, by tag; charge sources in SMIRNOFF's order of precedence.
+"""Every built-in section, by tag; charge sources are in SMIRNOFF's order of precedence.
 
 ``NeuralCharges`` is this package's own.
 """
 
 
 def section_of(tag: str) -> Section:
-    """The record of a section; one that says nothing but the name for a section of a user's functional form."""
+    """The record of a section. That of a section of a user's functional form has only a name."""
     return SECTIONS.get(tag) or Section(tag)

@@ -1,7 +1,7 @@
-"""MD units: what every number inside this package is measured in.
+"""MD units: the units of every number inside this package.
 
-nm, kJ/mol, radian, elementary charge, ps. A ``Quantity`` is stripped once, where a force field is
-read (:func:`to_md`), and put back once, where one is written (:func:`from_md`).
+nm, kJ/mol, radian, elementary charge, ps. Units are removed once, where a force field is read (:func:`to_md`), and
+added again once, where one is written (:func:`from_md`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _md_unit(container: Any, unit: Any) -> str:
 
 
 _FACTORS: dict[Any, float] = {}
-"""Unit container -> factor to MD units. A dictionary of our own: a force field holds thousands of quantities."""
+"""Factor to MD units by unit container. Our own dictionary is fast: a force field has thousands of quantities."""
 
 
 def _factor(quantity: Any) -> float:
@@ -86,7 +86,7 @@ def nanometers(
     Raises
     ------
     PositionsError
-        Or another ``error``: if the shape is not ``shape`` (``None`` stands for any length) or a value is not finite.
+        Or the ``error`` given: if the shape is not ``shape`` (``None`` stands for any length) or a value is not finite.
     """
     if value is None:
         return None

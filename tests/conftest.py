@@ -22,7 +22,10 @@ import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # shapes and types that signatures state are checked at every call; before anything imports the package
-CHECKED = ("units", "_jax", "forms", "parameters.assignment", "chemistry", "potentials", "neural", "handlers._terms")
+CHECKED = (
+    *("units", "_jax", "forms", "parameters.assignment", "chemistry", "potentials", "neural", "handlers._terms"),
+    "interop.timemachine",
+)
 install_import_hook(
     [f"openff_diffsystem.{name}" for name in CHECKED],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",

@@ -15,7 +15,7 @@ from openff_diffsystem.chemistry.sections import ASSIGNERS, Assigner
 from openff_diffsystem.chemistry.terms import Terms, index_array
 from openff_diffsystem.handlers import HANDLERS
 from openff_diffsystem.parameters.assignment import AffineRows
-from openff_diffsystem.potentials.bonded import harmonic_bonds
+from openff_diffsystem.potentials.bonded import bond_energies
 from openff_diffsystem.potentials.isolated import BONDED
 from openff_diffsystem.sections import SECTIONS, Section
 from tests.molecules import with_charges
@@ -81,7 +81,7 @@ def urey_bradleys(monkeypatch):
         return Terms(columns, index_array(list(found), 3), AffineRows.gather(*sources))
 
     def energy(corners, parameters, settings):
-        return harmonic_bonds([corners[0], corners[2]], parameters, settings)
+        return bond_energies([corners[0], corners[2]], parameters, settings)
 
     record = Section("UreyBradleys", ("k", "length"), 3, {"k": "kilojoule / mole / nanometer**2"})
     monkeypatch.setitem(SECTIONS, record.tag, record)

@@ -7,18 +7,18 @@ import os
 from openff_diffsystem.exceptions import ForkedProcessError
 
 _USED_IN: int | None = None
-"""Where this package gave jax numbers first; a child that is forked from there inherits it."""
+"""The process in which this package first used jax. A forked child process inherits the value."""
 
 
 def note_use_of_jax() -> None:
-    """Remember this process, where numbers of a system are put on a device, unless one is remembered already."""
+    """Remember the process that puts numbers of a system on a device, unless one is remembered already."""
     global _USED_IN
     if _USED_IN is None:
         _USED_IN = os.getpid()
 
 
 def require_own_process() -> None:
-    """Before anything is compiled or evaluated.
+    """Check the process before anything is compiled or evaluated.
 
     Raises
     ------

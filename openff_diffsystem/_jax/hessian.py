@@ -1,7 +1,7 @@
-"""Energies whose gradient is computed beside them, and whose Hessian is known to be symmetric.
+"""Energies that are computed together with their gradient, and whose Hessian is known to be symmetric.
 
 Reverse mode through a sum over neighbours scatters to the neighbours. A Hessian is its own transpose, so a product
-with it can always be had in forward mode, which only gathers.
+with it can always be computed in forward mode, which only gathers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Shaped
 from openff_diffsystem._jax.summation import inner
 
 Variables = Sequence[Float[Array, "..."]]
-"""What an energy is differentiated in, or its gradient in them."""
+"""The variables with respect to which an energy is differentiated, or its gradient with respect to them."""
 
 ValueAndGradient = Callable[..., tuple[Float[Array, ""], Variables]]
 

@@ -14,7 +14,7 @@ AnyArray = Array | np.ndarray
 """An array of jax, traced or not, or one of NumPy."""
 
 Kind = TypeVar("Kind", Array, np.ndarray)
-"""The same for all arrays of a call: what is handed in is what comes out."""
+"""All arrays of a call are of one kind: NumPy arrays give NumPy arrays, jax arrays give jax arrays."""
 
 Scalar = Float[AnyArray, ""] | float
 """A single number."""

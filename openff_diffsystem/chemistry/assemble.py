@@ -32,7 +32,7 @@ from openff_diffsystem.sections import SECTIONS, section_of
 
 @dataclass(frozen=True)
 class Options:
-    """The keyword arguments of ``Interchange.from_smirnoff`` that steer assignment."""
+    """The keyword arguments of ``Interchange.from_smirnoff`` that affect assignment."""
 
     charge_from_molecules: Sequence[Molecule] | None = None
     partial_bond_orders_from_molecules: Sequence[Molecule] | None = None
@@ -41,7 +41,7 @@ class Options:
 
 @dataclass
 class SpeciesTerms:
-    """Everything assignment knows about one unique molecule."""
+    """Everything that is assigned to one unique molecule."""
 
     species: Species
     sections: dict[str, Terms]
@@ -58,7 +58,7 @@ class Assembled:
     assignment
         The map onto the values of one copy of each species, section by section, then the settings.
     blocks
-        By section, where its terms stand among the values.
+        Where the terms of each section are among the values.
     settings
         Position of each section-wide number among the values.
     indices, static
@@ -106,15 +106,15 @@ def assemble(
     unsupported = [tag for tag in handlers if tag not in known and form_of(tag) is None]
     if unsupported:
         raise UnsupportedForceFieldError(
-            f"cannot represent the section(s) {', '.join(unsupported)}; a functional form of your own is made known "
-            "with openff_diffsystem.forms.register_form"
+            f"cannot represent the section(s) {', '.join(unsupported)}; register a functional form of your "
+            "own with openff_diffsystem.forms.register_form"
         )
     in_place_of_vdw = [form.section for form in pair_forms(handlers)]
     if in_place_of_vdw and (len(in_place_of_vdw) > 1 or handlers.keys() & {"vdW", "VirtualSites", "GBSA"}):
         raise UnsupportedForceFieldError(
             f"{' and '.join(in_place_of_vdw)} take(s) the place of vdW: there can be one such section, and no vdW, "
-            "VirtualSites or GBSA beside it; virtual sites that have the form's columns are a section of their own, "
-            "which the form names"
+            "VirtualSites or GBSA with it; virtual sites that have the form's columns need their own section, whose "
+            "name the form gives"
         )
     site_sections = {"VirtualSites", *own_sites}
     if "Electrostatics" not in handlers and handlers.keys() & {*CHARGE_SECTIONS, *site_sections, "GBSA"}:
@@ -129,7 +129,7 @@ def assemble(
     if options.charge_from_molecules and handlers.keys() & site_sections:
         warnings.warn(
             "charge_from_molecules together with VirtualSites: the sites take their charges from the force field, "
-            "and change those of their orientation atoms, preset or not",
+            "and change the charges of their orientation atoms, also those from charge_from_molecules",
             stacklevel=4,
         )
     species = unique_species(topology)

@@ -16,7 +16,7 @@ from openff_diffsystem.exceptions import InvalidInputError, UnassignedParameterE
 
 
 def interpolation_weights(keys: Iterable[int], bond_order: float) -> dict[int, float]:
-    """Weight of the value at each whole bond order; two of them are not zero, or one at an exact hit."""
+    """Weights of the values at whole bond orders: two of them, or one if there is a value for this bond order."""
     keys = sorted(keys)
     if bond_order in keys:
         return {int(bond_order): 1.0}
@@ -42,13 +42,13 @@ def fractional_bond_orders(
 ) -> dict[tuple[int, int], float]:
     """The fractional bond order of every bond of a molecule, by atom indices in ascending order.
 
-    Taken from the isomorphic molecule in ``given`` if there is one, else computed with ``method`` on a copy,
-    on one generated conformer, as openff-interchange does.
+    Taken from the isomorphic molecule in ``given`` if there is one. Otherwise computed with ``method``, on a copy with
+    one generated conformer, as openff-interchange does.
 
     Raises
     ------
     UnassignedParameterError
-        If the molecule in ``given`` lacks them.
+        If a bond of the molecule in ``given`` has none.
     """
     for other in given or []:
         isomorphic, atom_map = Molecule.are_isomorphic(other, molecule, return_atom_map=True)

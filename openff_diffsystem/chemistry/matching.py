@@ -21,7 +21,7 @@ _NO_LIMIT = int(np.iinfo(np.uintc).max)
 
 @runtime_checkable
 class Parameter(Protocol):
-    """What matching asks of a parameter: a toolkit's ``ParameterType`` has it."""
+    """What matching needs of a parameter. A ``ParameterType`` of the toolkit has it."""
 
     @property
     def smirks(self) -> str:
@@ -51,7 +51,7 @@ class Query(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def parsed(smirks: str) -> Query:
-    """A pattern, parsed once in a process. The query is shared: leave it as it is.
+    """A pattern, parsed once in a process. The query is shared: do not change it.
 
     Raises
     ------
@@ -79,7 +79,8 @@ def _tagged_atoms(found: tuple[AtomIndices, ...], tagged: tuple[int, ...]) -> li
 def _matches_of_all(rdmol: Chem.Mol, parameters: Iterable[Parameter]) -> Iterator[tuple[list[AtomIndices], int]]:
     """The matches of each parameter, in order, with its position in its section.
 
-    Ports of Amber name each residue once per term, with other atoms tagged: such patterns are searched for once.
+    Ports of Amber force fields have a pattern for each term of a residue. They differ only in the tagged atoms, so they
+    are searched for once.
     """
     queries = [parsed(parameter.smirks) for parameter in parameters]
     still_to_come = Counter(query.untagged for query in queries)
@@ -106,7 +107,7 @@ def last_match_wins(
     parameters
         Those of one section, in order.
     canonical
-        Maps equivalent orders of the same atoms onto one.
+        Gives one order for all equivalent orders of the same atoms.
 
     Returns
     -------

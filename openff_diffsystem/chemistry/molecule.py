@@ -83,7 +83,7 @@ class BondGraph:
 
 
 class PreparedMolecule(BondGraph):
-    """A molecule with everything that assignment asks of it computed at most once.
+    """A molecule, and what assignment needs to know about it, each computed at most once.
 
     Attributes
     ----------

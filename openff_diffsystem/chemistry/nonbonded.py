@@ -52,7 +52,7 @@ def assigned_to_every_atom(molecule: PreparedMolecule, handler: Any) -> np.ndarr
     Raises
     ------
     UnassignedParameterError
-        Naming the atoms that have none.
+        If an atom has no parameter. The message names the atoms.
     """
     assigned = last_match_wins(molecule.rdmol, handler.parameters, tuple)
     missing = [i for i in range(molecule.n_atoms) if (i,) not in assigned]
@@ -80,8 +80,8 @@ class ClosePairs:
 def close_pairs(molecule: BondGraph, parents: np.ndarray) -> ClosePairs:
     """Exclusions and 1-4 pairs of a molecule and its virtual sites.
 
-    Virtual sites inherit the pairs of their parent atom (SMIRNOFF's exclusion policy "parents"), do not
-    interact with it, and not with the other sites of the same parent.
+    Virtual sites inherit the pairs of their parent atom (SMIRNOFF's exclusion policy "parents"). They interact neither
+    with it nor with other sites of the same parent.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SmirnoffOrigin:
-    """The arguments of ``DiffSystem.from_smirnoff``, as they are and not copied."""
+    """The arguments of ``DiffSystem.from_smirnoff``, not copied."""
 
     force_field: ForceField
     topology: Topology | Molecule | Sequence[Molecule]

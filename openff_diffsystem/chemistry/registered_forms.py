@@ -59,9 +59,9 @@ def form_terms(
 
 
 def _as_tagged(molecule: PreparedMolecule, handler: ParameterHandler) -> dict[AtomIndices, int]:
-    """The parameter of each group of atoms, in the order of its tags, which its columns may refer to.
+    """The parameter of each group of atoms. Atoms are in the order of the tags, to which columns may refer.
 
-    A pattern that matches from both ends gives the order that begins with the smaller index.
+    A pattern that matches in both directions gives the order that begins with the smaller index.
     """
     found: dict[AtomIndices, tuple[AtomIndices, int]] = {}
     for atoms, row in tagged_matches(molecule.rdmol, handler.parameters):

@@ -34,13 +34,13 @@ class Request:
     handlers
         Parameter handlers by tag.
     layout
-        Which of their numbers stands where.
+        Where each of their numbers stands in theta.
     partial_bond_orders
-        Molecules that the fractional bond orders are taken from.
+        Molecules from which fractional bond orders are taken.
     charges
         Charges of the atoms, ``(n_atoms, 1)``, if the force field assigns any.
     assigned
-        Terms by section, as far as they have been found.
+        The terms that have been found so far, by section.
     """
 
     molecule: PreparedMolecule
@@ -112,9 +112,9 @@ class Assigner:
     Attributes
     ----------
     assign
-        The terms in a molecule, of a system.
+        Finds the terms that the section has in one molecule of a system.
     alone
-        What a handler by itself parameterizes to, where that is something else.
+        Finds what ``parameterize`` of a single handler returns, if that is something else.
     options
         Keyword arguments that a handler's ``parameterize`` takes.
     """
@@ -176,7 +176,7 @@ def _electrostatics(request: Request) -> Terms:
 
 
 def _scale14(request: Request) -> Terms:
-    """The ``scale14`` of each 1-4 pair: what the Electrostatics handler has parameters for."""
+    """The ``scale14`` of each 1-4 pair: the only parameters that the Electrostatics handler has."""
     pairs = request.molecule.pairs_14
     source = np.full(len(pairs), request.layout.section_position("Electrostatics", "scale14"))
     return Terms(("scale14",), pairs, AffineRows.gather(source))
@@ -215,4 +215,4 @@ ASSIGNERS: dict[str, Assigner] = {
     "VirtualSites": Assigner(_virtual_sites),
     **{section: Assigner(partial(_charges, section)) for section in CHARGE_SECTIONS},
 }
-"""By section. A system has its sections in this order; those that do nothing but assign charges are none of its own."""
+"""By section. A system has its sections in this order, without those that only assign charges."""

@@ -14,7 +14,7 @@ from openff_diffsystem.chemistry.molecule import BondGraph, PreparedMolecule
 from openff_diffsystem.exceptions import InvalidInputError, UnsupportedInputError
 
 Graph = TypeVar("Graph", bound=BondGraph)
-"""A molecule of the toolkit, or the bonds alone where a system is read from elsewhere."""
+"""A molecule of the toolkit, or only atoms and bonds where a system is read from another program."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Species(Generic[Graph]):
 def unique_species(topology: object) -> list[Species[PreparedMolecule]]:
     """The unique molecules of a ``Topology`` or list of ``Molecule``, in order of first appearance.
 
-    One pass over the molecules. Isomorphic molecules whose atoms are in another order count as another species.
+    Isomorphic molecules with atoms in another order count as another species.
     """
     molecules = list(_molecules(topology))
     if not molecules:
@@ -76,10 +76,10 @@ def masses_of_species(species: list[Species[PreparedMolecule]], n_atoms: int) ->
 def isomorphic_predecessors(
     species: list[Species[PreparedMolecule]],
 ) -> list[tuple[int, Int[np.ndarray, " atoms"]] | None]:
-    """For each species the earlier one that is the same molecule in another atom order, with the atom map.
+    """For each species: the earlier one that is the same molecule in another atom order, with the atom map; or None.
 
     Charges are computed once per molecule, whatever the order of its atoms, so that they agree between
-    copies. The map gives, per atom, the atom of the earlier species.
+    copies. The map gives the atom of the earlier species for each atom.
     """
     result: list[tuple[int, np.ndarray] | None] = []
     by_smiles: dict[str, int] = {}

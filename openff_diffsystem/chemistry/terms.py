@@ -1,4 +1,4 @@
-"""What assignment yields: the terms of one section in one molecule."""
+"""The result of assignment: the terms of one section in one molecule."""
 
 from __future__ import annotations
 

@@ -146,12 +146,12 @@ def check_all_assigned(
     Parameters
     ----------
     constrained
-        Constrained pairs. A bond between one needs no parameter, nor an angle across one.
+        Constrained pairs. A bond needs no parameter if its atoms are such a pair, an angle if its end atoms are.
 
     Raises
     ------
     UnassignedParameterError
-        Naming the atoms.
+        If some do not, or others do. The message names the atoms.
     """
     wanted = getattr(molecule, SECTIONS[section].complete or "")
     have = set(map(tuple, terms.indices.tolist()))
@@ -168,7 +168,7 @@ def check_all_assigned(
     if extra:
         named = molecule.describe(min(extra))
         raise UnassignedParameterError(
-            f"{section} assigned parameters to {named} of {molecule.name}, which its bonds do not connect that way"
+            f"{section} assigned parameters to {named} of {molecule.name}, which are not bonded that way"
         )
 
 

@@ -1,4 +1,4 @@
-"""Virtual sites of one molecule: where they sit, and what they carry."""
+"""Virtual sites of one molecule: where they are, and their charges."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def virtual_sites(molecule: PreparedMolecule, handler: ParameterHandler, layout:
     """Virtual sites, columns ``distance`` (nm), ``outOfPlaneAngle`` and ``inPlaneAngle`` (rad).
 
     ``indices`` are the orientation atoms, ``(n_sites, 4)``, the parent first, filled up with ``NO_ATOM``.
-    Static are the ``type`` (position in ``SITE_TYPES``) and the ``parameter`` (row of the section).
+    ``static`` has the ``type`` (position in ``SITE_TYPES``) and the ``parameter`` (row of the section).
 
-    Which site goes where is the toolkit's own decision (last match per parent and name, match modes
-    ``once`` and ``all_permutations``, supported environments).
+    The toolkit itself decides which atoms get sites (last match per parent and name, match modes ``once`` and
+    ``all_permutations``, supported environments).
     """
     if handler.exclusion_policy != "parents":
         raise UnsupportedForceFieldError(
@@ -59,7 +59,7 @@ def add_charges(charges: AffineRows, sites: Terms, layout: ParameterLayout, sect
     charges
         Charges of the atoms, ``(n_atoms, 1)``.
     section
-        Of the sites' parameters.
+        The section that has the sites' parameters.
 
     Returns
     -------
@@ -78,9 +78,9 @@ def add_charges(charges: AffineRows, sites: Terms, layout: ParameterLayout, sect
 
 
 def _check_unambiguous(handler: ParameterHandler, parameter: ParameterType) -> None:
-    """Refuse sites that openff-interchange would give the values of another parameter.
+    """Refuse sites to which openff-interchange would give the values of another parameter.
 
-    It looks parameters up by SMIRKS, name and match and takes the first, while the last one is what matched.
+    It looks parameters up by SMIRKS, name and match, and takes the first one, although the last one matched.
     """
 
     def identity(p: ParameterType) -> tuple:

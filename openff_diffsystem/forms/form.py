@@ -1,9 +1,4 @@
-"""Functional forms beyond SMIRNOFF's own: what a custom section needs so that systems hold and differentiate it.
-
-A form is a section name, the attributes of a term, and a function that gives energies. Its parameters are read from
-the section's ``ParameterHandler``, assigned by SMIRKS with SMIRNOFF's rule that the last match wins, and written back
-like those of any other section; nothing else has to be done.
-"""
+"""Functional forms beyond SMIRNOFF's own: their descriptions, and the signatures of their energy functions."""
 
 from __future__ import annotations
 
@@ -32,8 +27,8 @@ class ValenceEnergy(Protocol):
         Parameters
         ----------
         corners
-            For each atom of a term its position: three arrays, ``(n_terms, 1)``, nm. ``potentials.geometry`` has
-            distances, angles and dihedrals of those with derivatives that stay finite.
+            The position of each atom of a term: three arrays, ``(n_terms, 1)``, nm. ``potentials.geometry`` computes
+            distances, angles and dihedral angles from them, with derivatives that stay finite.
         parameters
             ``(n_terms, n_columns)``, MD units.
         settings
@@ -46,17 +41,17 @@ class PairEnergy(Protocol):
     """Energies of pairs of particles, in place of Lennard-Jones."""
 
     def __call__(self, r2: Column, a: Sequence[Column], b: Sequence[Column], settings: Settings) -> Column:
-        """Energy of each pair, ``(n_pairs, 1)``, kJ/mol, from pure jax operations; combining rules are its own.
+        """Energy of each pair, ``(n_pairs, 1)``, kJ/mol, from pure jax operations. It applies its own combining rules.
 
         Parameters
         ----------
         r2
-            Squared distances, ``(n_pairs, 1)``, nm2; 1 for fillers. In a box also far beyond the cutoff, up to 730
-            times in double and 190 times in single precision, where the energy is integrated.
+            Squared distances, ``(n_pairs, 1)``, nm2; 1 for pairs that only fill up the array. In a box the energy is
+            integrated beyond the cutoff: up to 730 times the cutoff in double and 190 times in single precision.
         a, b
             The columns of both particles, ``(n_pairs, 1)`` each.
         settings
-            The section's own numbers; ``scale14`` has been taken care of.
+            The section's own numbers. ``scale14`` is applied elsewhere.
         """
 
 
@@ -69,11 +64,11 @@ class ValenceForm:
     section
         ``TAGNAME`` of its ``ParameterHandler``.
     columns
-        Attributes of its parameters, by the names that OFFXML gives them.
+        Attributes of its parameters, by their names in OFFXML.
     n_atoms
         Tagged atoms of its SMIRKS. The order of the atoms and its reverse are the same term, and the last match wins;
-        ``energy`` gets the atoms in the order of the tags, so that columns may belong to ``:1`` or to ``:3``. Where
-        a SMIRKS matches from both ends, which is first is not said.
+        ``energy`` gets the atoms in the order of the tags, so that columns may belong to ``:1`` or to ``:3``. If a
+        SMIRKS matches in both directions, it is unspecified which end comes first.
     energy
         Energies of terms.
     """
@@ -88,10 +83,11 @@ class ValenceForm:
 class PairForm:
     """A section of parameters of single atoms that takes the place of ``vdW``, such as a Buckingham potential.
 
-    The section has to have a number ``scale14`` of its own, and ``cutoff`` for periodic systems. There its interactions
-    end at the cutoff, are switched off before it over ``switch_width``, if the section has that, and are averaged
-    beyond, as openff-interchange has OpenMM do for plugins such as smirnoff-plugins. If the section has them,
-    ``periodic_method`` must be ``cutoff`` and ``nonperiodic_method`` ``no-cutoff``. Implicit solvent is refused.
+    The section must have its own ``scale14``, and its own ``cutoff`` for periodic systems. In a box its interactions
+    end at the cutoff. They are switched off before it over ``switch_width``, if the section has one, and averaged
+    beyond it, as openff-interchange lets OpenMM do for plugins such as smirnoff-plugins. If the section has
+    ``periodic_method`` or ``nonperiodic_method``, they must be ``cutoff`` and ``no-cutoff``. Implicit solvent is
+    refused.
 
     Attributes
     ----------
@@ -100,8 +96,8 @@ class PairForm:
     energy
         Energies of pairs; the same if both particles change places. In boxes they must fall faster than 1/r^3.
     sites
-        ``TAGNAME`` of a ``VirtualSiteHandler`` whose parameters have these columns, in place of ``epsilon`` and
-        ``sigma``, if virtual sites are to be covered. In a system its sites are the section ``VirtualSites``.
+        ``TAGNAME`` of a ``VirtualSiteHandler`` whose parameters have these columns in place of ``epsilon`` and
+        ``sigma``, for force fields with virtual sites. In a system these sites are the section ``VirtualSites``.
     """
 
     section: str
@@ -114,12 +110,12 @@ Form = ValenceForm | PairForm
 
 
 def checked_energies(form: Form, energies: Any, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """What a form's energy function returned, if it has the shape that it must have.
+    """The energies that a form's function returned, if their shape is right.
 
     Raises
     ------
     FormShapeError
-        If not: numbers of another shape would be broadcast, and counted many times.
+        If not: an array of another shape would be broadcast, and its numbers counted many times.
     """
     found = getattr(energies, "shape", ())
     if found != shape:

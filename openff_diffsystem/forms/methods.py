@@ -1,4 +1,4 @@
-"""Which functional forms a force field asks for: the choices that are words and not numbers."""
+"""Which functional forms a force field asks for: choices that are words and not numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from openff.toolkit.typing.engines.smirnoff import ParameterHandler
 
 Methods = dict[str, dict[str, str]]
-"""By section and attribute, in SMIRNOFF's words."""
+"""By section and attribute, the words that SMIRNOFF uses."""
 
 Covered = Mapping[tuple[str, str], tuple[str, ...]]
 """By section and attribute, the words that are covered; the first is the default."""
@@ -37,11 +37,11 @@ PERIODIC = _all_covered("periodic")
 """What is covered in a box."""
 
 PAIR_FORM_WORDS = {"periodic_method": Words(periodic=("cutoff",)), "nonperiodic_method": Words(isolated=("no-cutoff",))}
-"""The words of a section in place of ``vdW``, where it has them."""
+"""The words that a section in place of ``vdW`` may have."""
 
 
 def methods_of_handlers(handlers: Mapping[str, ParameterHandler]) -> Methods:
-    """The choices of parameter handlers, by tag; those of a registered pair form are the ones it has."""
+    """The choices of parameter handlers, by tag. A registered pair form may lack some of them."""
     methods = {
         section.tag: {name: word_of(getattr(handlers[section.tag], name)) for name in section.words}
         for section in SECTIONS.values()
@@ -60,11 +60,11 @@ def require(methods: Methods, covered: Covered) -> None:
         value = methods.get(section, {}).get(name, words[0])
         if value not in words:
             raise UnsupportedForceFieldError(
-                f"{section} with {name}={value!r} is not covered; covered is {' or '.join(map(repr, words))}"
+                f"{section} with {name}={value!r} is not covered; use {' or '.join(map(repr, words))}"
             )
 
 
 def word_of(value: object) -> str:
-    """OFFXML's reaction field is an algebraic expression; openff-interchange calls it by name."""
+    """A choice as a word: the reaction field is an expression in OFFXML and a name in openff-interchange."""
     text = str(value)
     return "reaction-field" if "k_rf" in text else text

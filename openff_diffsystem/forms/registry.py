@@ -18,11 +18,11 @@ _REGISTERED: dict[str, Form] = {}
 
 
 def register_form(form: Form | Any) -> None:
-    """Make a section known. Do it at the top level of the module that defines its ``ParameterHandler``.
+    """Register the form of a section. Do so at the top level of the module that defines its ``ParameterHandler``.
 
-    The registry is that of a process: spawned workers, and programs that load systems, have to import that module too.
-    Registering a form again replaces it where the energy function is of the same module and name, as when a cell of a
-    notebook is run again or a module is reloaded. Systems keep the form that they were made with.
+    Every process has its own registry: spawned workers, and programs that load systems, have to import that module too.
+    Registering a form again replaces it if the energy function has the same module and name, for example when a cell of
+    a notebook is run again or a module is reloaded. Systems keep the form with which they were made.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def register_form(form: Form | Any) -> None:
         If another form has that section: one with another energy function, kind, columns, number of atoms or
         section of sites. Or if the section, or that of its sites, is one of SMIRNOFF's own.
     UnsupportedInputError
-        If it is no form, or its columns are not names.
+        If it is not a form, or its columns are not names.
     """
     if not isinstance(form, ValenceForm | PairForm):
         raise UnsupportedInputError(f"expected a ValenceForm or a PairForm, got {type(form).__name__}")
@@ -85,5 +85,5 @@ def pair_forms(sections: Iterable[str]) -> list[PairForm]:
 
 
 def is_per_particle(section: str) -> bool:
-    """Whether the terms of a section are the particles of a system: asked when a system is made, and never again."""
+    """Whether the terms of a section are the particles of a system; asked only when a system is made."""
     return section_of(section).per_particle or isinstance(form_of(section), PairForm)

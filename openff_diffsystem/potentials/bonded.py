@@ -12,7 +12,7 @@ from openff_diffsystem.forms.form import Settings
 from openff_diffsystem.potentials.geometry import angle, columns, difference, dihedral, norm
 
 
-def harmonic_bonds(
+def bond_energies(
     corners: Sequence[Vector], parameters: Float[Array, "terms 2"], settings: Settings
 ) -> Float[Array, "terms 1"]:
     """k/2 (r - length)^2 per bond (SMIRNOFF specification, "Bonds").
@@ -24,7 +24,7 @@ def harmonic_bonds(
     parameters
         ``(n_bonds, 2)``: k (kJ/mol/nm2), length (nm).
     settings
-        None are used.
+        Not used.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def harmonic_bonds(
     return 0.5 * k * (norm(difference(b, a)) - length) ** 2
 
 
-def harmonic_angles(
+def angle_energies(
     corners: Sequence[Vector], parameters: Float[Array, "terms 2"], settings: Settings
 ) -> Float[Array, "terms 1"]:
     """k/2 (theta - angle)^2 per angle (SMIRNOFF specification, "Angles").
@@ -48,7 +48,7 @@ def harmonic_angles(
     parameters
         ``(n_angles, 2)``: k (kJ/mol/rad2), angle (rad).
     settings
-        None are used.
+        Not used.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def harmonic_angles(
     return 0.5 * k * (angle(*corners) - equilibrium) ** 2
 
 
-def periodic_torsions(
+def torsion_energies(
     corners: Sequence[Vector], parameters: Float[Array, "terms 3"], periodicity: Int[AnyArray, " terms"]
 ) -> Float[Array, "terms 1"]:
     """k/idivf (1 + cos(periodicity phi - phase)) per term (SMIRNOFF specification, "ProperTorsions").

@@ -1,4 +1,4 @@
-"""Correction maps: an energy tabulated over two dihedral angles, as CHARMM and AMBER's ff19SB have for backbones."""
+"""Correction maps: an energy tabulated over two dihedral angles, which CHARMM and AMBER's ff19SB use for backbones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def correction_maps(
         ``(n_terms, size * size)``: the map (kJ/mol); the value at angles ``2 pi i / size`` and ``2 pi j / size`` is
         number ``i + size * j``.
     settings
-        None are used.
+        Not used.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def correction_maps(
 
 
 def spline_weights(angle: Column, size: int) -> Float[Array, "terms {size}"]:
-    """What each of ``size`` values, evenly spaced around a circle, counts in the cubic spline through them.
+    """The weight of each of ``size`` values, evenly spaced around a circle, in the cubic spline through them.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def spline_weights(angle: Column, size: int) -> Float[Array, "terms {size}"]:
 
 @lru_cache
 def knot_slopes(size: int) -> Float[np.ndarray, "{size} {size}"]:
-    """The matrix that takes values of a periodic cubic spline at its knots to its slopes there, for unit spacing.
+    """The matrix from the values of a periodic cubic spline at its knots to its slopes there, for unit spacing.
 
-    From second derivatives that are continuous: ``d[i-1] + 4 d[i] + d[i+1] = 3 (f[i+1] - f[i-1])``.
+    Its second derivatives are continuous if ``d[i-1] + 4 d[i] + d[i+1] = 3 (f[i+1] - f[i-1])``.
     """
     one = np.eye(size)
     after, before = np.roll(one, 1, axis=1), np.roll(one, -1, axis=1)

@@ -32,7 +32,7 @@ VARIABLES: dict[str, tuple[str, int, Callable[..., Array]]] = {
     "CustomAngleForce": ("theta", 3, angle),
     "CustomTorsionForce": ("theta", 4, dihedral),
 }
-"""By custom force what its expressions are functions of: name, number of particles, and the geometry."""
+"""The variable in the expressions of each custom force: its name, number of particles, and function of positions."""
 
 _OF_PARTICLES: dict[str, tuple[int, Callable[..., Array]]] = {
     "distance": (2, _distance),
@@ -64,7 +64,7 @@ class CustomEnergy:
 
     @property
     def expression(self) -> Expression:
-        """The expression, read."""
+        """The parsed expression."""
         functions = {name: n for name, (n, _) in _OF_PARTICLES.items()} if self.force == COMPOUND else {}
         return expression(self.text, tuple(functions.items()))
 
@@ -99,7 +99,7 @@ class CustomEnergy:
         return [name for name in self.expression.variables if name not in known]
 
     def geometry(self, n_particles: int) -> list[str]:
-        """The names that the geometry of a term of so many particles has in the expression."""
+        """The names of geometric variables in the expression of a term of ``n_particles`` particles."""
         if self.force == COMPOUND:
             return [f"{axis}{i}" for i in range(1, n_particles + 1) for axis in "xyz"]
         return [VARIABLES[self.force][0]]

@@ -73,11 +73,11 @@ _OPEN = ("+", "-", "*", "/", "^", "(", ",")
 """Marks after which an operand comes."""
 
 _VALUE = ";"
-"""What the value of an expression is called among its definitions: no name that one can have."""
+"""The name of the value itself among the definitions of an expression. No definition can have this name."""
 
 
 class Step(NamedTuple):
-    """A number, the name of a variable, or an operation and at which places those stand that it is applied to."""
+    """A number, the name of a variable, or an operation with the places of its operands."""
 
     meaning: float | str | Callable[..., Any]
     operands: range
@@ -91,7 +91,7 @@ class Expression:
     text
         The expression.
     particle_functions
-        Functions of particles only, by name with their numbers of arguments. A call becomes a variable of the name
+        Number of arguments of functions of particles, by name. A call becomes a variable with a name such as
         ``distance(p1,p2)``.
 
     Attributes
@@ -102,7 +102,7 @@ class Expression:
     Raises
     ------
     ExpressionError
-        If the text is no expression, or it calls a function that does not exist.
+        If the text is not an expression, or it calls a function that does not exist.
     """
 
     def __init__(self, text: str, particle_functions: Mapping[str, int] | None = None) -> None:
@@ -146,7 +146,7 @@ def expression(text: str, particle_functions: tuple[tuple[str, int], ...] = ()) 
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of arrays of one shape, element by element, whose partial derivatives are all had in forward mode."""
+    """A function of arrays of one shape, element by element, with all partial derivatives in forward mode."""
 
     @jax.custom_jvp
     def call(*given: Any) -> Any:
@@ -186,17 +186,17 @@ def _evaluate(steps: Sequence[Step], scope: Mapping[str, Any]) -> Any:
 
 
 def _read(text: str, particle_functions: Mapping[str, int]) -> tuple[list[Step], list[str]]:
-    """The steps of a value, each before those that it is applied to, and its variables from left to right.
+    """The steps of a value, each before its operands, and its variables from left to right.
 
     Python's operators bind as OpenMM's do, ``**`` for ``^``.
     """
     try:
         nodes = [ast.parse(" ".join(map(_as_python, _tokens(text))), mode="eval").body]
-    except (SyntaxError, RecursionError, MemoryError):  # the tokens are in order: only their nesting is left to refuse
+    except (SyntaxError, RecursionError, MemoryError):  # the order of tokens is checked: only nesting can fail
         raise ExpressionError("the expression nests too deeply") from None
     steps: list[Step] = []
     variables: list[tuple[int, str]] = []
-    for node in nodes:  # which grow meanwhile: sums of a thousand terms need no recursion
+    for node in nodes:  # the list grows here: with recursion, sums of a thousand terms would fail
         meaning, operands = _step(node, particle_functions)
         steps.append(Step(meaning, range(len(nodes), len(nodes) + len(operands))))
         nodes += operands
@@ -206,7 +206,7 @@ def _read(text: str, particle_functions: Mapping[str, int]) -> tuple[list[Step],
 
 
 def _tokens(text: str) -> list[str]:
-    """Numbers, names and marks, if in an order that OpenMM allows: Python allows more."""
+    """Numbers, names and marks. An error if OpenMM does not allow their order: Python allows more."""
     tokens: list[str] = []
     end, depth, before = 0, 0, "("
     while end < len(text) or depth or before in _OPEN:
@@ -225,7 +225,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _as_python(token: str) -> str:
-    """A token that Python reads: no keyword as a name, and ``007.`` for ``007``."""
+    """A token in Python's syntax. Names are encoded, since some are Python's keywords; ``007`` becomes ``007.``."""
     if re.fullmatch(_NAME, token):
         return f"_{token.encode().hex()}"
     return f"{token}." if token.isdigit() else "**" if token == "^" else token
@@ -239,7 +239,7 @@ def _name(node: ast.Name) -> str:
 def _step(
     node: ast.expr, particle_functions: Mapping[str, int]
 ) -> tuple[float | str | Callable[..., Any], list[ast.expr]]:
-    """What a node means, and what it is applied to."""
+    """The meaning of a node, and its operands."""
     match node:
         case ast.Constant(value=float(value)):
             return value, []
@@ -262,4 +262,4 @@ def _step(
             if len([p for p in particles if re.fullmatch(r"p[1-9][0-9]*", p)]) != wanted:
                 raise ExpressionError(f"{name} takes particles (p1, p2, ...)")
             return f"{name}({','.join(particles)})", []
-    raise ExpressionError("',' is not expected there")  # a tuple is all that is left
+    raise ExpressionError("',' is not expected there")  # only a tuple is left

@@ -50,7 +50,7 @@ def generalized_born(
     model: str,
     surface_area: bool,
 ) -> Float[Array, " atoms"]:
-    """Solvation energy per atom, ``(n_atoms,)``, kJ/mol; pairs count half with each atom.
+    """Solvation energy per atom, ``(n_atoms,)``, kJ/mol; each atom of a pair has half of its energy.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def _born_radii(
         + 0.25 * (r - theirs**2 / r) * (1.0 / upper**2 - 1.0 / lower**2)
         + 0.5 * jnp.log(lower / upper) / r
     )
-    if model == "OBC2":  # an atom inside another one; OpenMM's other models leave this out
+    if model == "OBC2":  # one atom inside another; OpenMM leaves this out in other models
         integral += jnp.where(mine < theirs - r, 2.0 * (1.0 / mine - 1.0 / lower), 0.0)
     descreening = 0.5 * jnp.sum(jnp.where(others & (mine < upper), integral, 0.0), axis=1)
     coefficients = _RESCALING[model]

@@ -16,7 +16,7 @@ from openff_diffsystem._jax.types import Vector
 
 
 def split(array: Float[Array, "..."], sizes: Sequence[int], axis: int) -> list[Float[Array, "..."]]:
-    """Cut an array along an axis. The adjoint is one concatenation; those of slices are padded and added."""
+    """Cut an array along an axis. Its adjoint is one concatenation; adjoints of slices are padded and added."""
     return list(jax.lax.split(array, tuple(sizes), axis=axis))
 
 

@@ -21,8 +21,8 @@ from openff_diffsystem.potentials.nbfix import TypePairs, nbfix_energies
 from openff_diffsystem.potentials.pairs import (
     PADDING,
     coulomb,
+    exception_energies,
     lennard_jones,
-    pair_terms,
     scales,
     squared_distances,
 )
@@ -36,8 +36,8 @@ Energies = dict[str, Float[Array, "_terms 1"]]
 """The energies of terms by section, kJ/mol."""
 
 BONDED: dict[str, ValenceEnergy] = {
-    "Bonds": bonded.harmonic_bonds,
-    "Angles": bonded.harmonic_angles,
+    "Bonds": bonded.bond_energies,
+    "Angles": bonded.angle_energies,
     "RBTorsions": ryckaert_bellemans,
 }
 """Energies of terms between a few atoms, by section; torsions are evaluated together, see :func:`_torsion_energies`."""
@@ -46,7 +46,7 @@ BONDED: dict[str, ValenceEnergy] = {
 @jax.tree_util.register_dataclass
 @dataclass
 class Interactions:
-    """Who interacts with whom: integer arrays, arguments of compiled code, so that shapes alone decide compilation.
+    """Which particles interact. The integer arrays are arguments of compiled code: only other shapes compile again.
 
     Systems of a batch are stacked along a first axis.
 
@@ -57,7 +57,7 @@ class Interactions:
     periodicity
         By torsion section, ``(n_terms,)``, int32.
     kept
-        By section, ``(n_terms,)`` bool: terms that count. Those fixed by constraints do not, unless asked for.
+        By section, ``(n_terms,)`` bool: terms that count. Terms that constraints fix do not, unless requested.
     site_atoms, site_types
         ``(n_sites, 4)`` and ``(n_sites,)``, int32: orientation atoms and types of virtual sites.
     pairs, pair_kinds
@@ -92,7 +92,7 @@ class Interactions:
 def complete_positions(
     interactions: Interactions, positions: Float[Array, "_points 3"], parameters: SystemParameters
 ) -> Float[Array, "particles 3"]:
-    """Positions of all particles, ``(n_particles, 3)``, nm, from those of the atoms; given sites are placed anew."""
+    """Positions of all particles, ``(n_particles, 3)``, nm, from those of the atoms. Given sites are ignored."""
     atoms = positions[: interactions.n_atoms]
     if not len(interactions.site_types):
         return atoms
@@ -134,7 +134,9 @@ def term_energies(
     if "vdW" in sections or "Electrostatics" in sections or custom:
         energies |= _pair_energies(interactions, positions, parameters, sections, custom)
     if "NonbondedExceptions" in corners:
-        energies["NonbondedExceptions"] = pair_terms(corners["NonbondedExceptions"], sections["NonbondedExceptions"])
+        energies["NonbondedExceptions"] = exception_energies(
+            corners["NonbondedExceptions"], sections["NonbondedExceptions"]
+        )
     if interactions.nbfix is not None:
         energies[NBFIX] = nbfix_energies(interactions.nbfix, positions, sections["vdW"], sections[NBFIX])
     if interactions.born_model is not None:
@@ -145,7 +147,7 @@ def term_energies(
 def _torsion_energies(
     periodicity: Mapping[str, Int[AnyArray, " _terms"]], corners: dict[str, list[Vector]], sections: Sections
 ) -> Energies:
-    """Proper and improper torsions in one go: they are the same function, and every loop that XLA starts costs."""
+    """Proper and improper torsions together: their function is the same, and every loop that XLA starts takes time."""
     if not periodicity:
         return {}
     tags = list(periodicity)
@@ -153,7 +155,7 @@ def _torsion_energies(
         [jnp.concatenate(component) for component in zip(*vectors, strict=True)]
         for vectors in zip(*(corners[tag] for tag in tags), strict=True)
     ]
-    terms = bonded.periodic_torsions(
+    terms = bonded.torsion_energies(
         joined,
         jnp.concatenate([sections[tag] for tag in tags]),
         jnp.concatenate([periodicity[tag] for tag in tags]),
@@ -201,7 +203,7 @@ def _pair_energies(
         settings = parameters.settings(form.section)
         mine, theirs = (side[3 : 3 + len(form.columns)] for side in (a, b))
         terms = checked_energies(form, form.energy(r2, mine, theirs, settings), r2.shape)
-        # a filler's energy may be anything, infinite included
+        # the energy of a filler may be anything, also infinite
         energies[form.section] = jnp.where(kinds == PADDING, 0.0, terms) * scales(kinds, settings["scale14"])
     if "Electrostatics" in sections:
         terms = coulomb(r2, [a[-1], b[-1]])

@@ -1,7 +1,7 @@
-"""Pairs of atom types whose Lennard-Jones parameters are not combined but their own, as CHARMM's NBFIX gives them.
+"""Pairs of atom types that have Lennard-Jones parameters of their own, not combined ones, as in CHARMM's NBFIX.
 
-All pairs are counted with combined parameters elsewhere; what is added here is the difference. Few particles are of
-such types, ions and the oxygens they bind to, so that their pairs are listed one by one, whatever their distance.
+All pairs are counted with combined parameters elsewhere; here only the difference is added. Few particles have such
+types, mostly ions and the oxygens to which they bind, so all their pairs are listed, at any distance.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SECTION = "NBFIX"
 @jax.tree_util.register_dataclass
 @dataclass
 class TypePairs:
-    """Which particles are of types that have parameters of their own with another type.
+    """The particles whose types have parameters of their own with another type.
 
     Attributes
     ----------
     particles
         ``(n_pairs, 2)``, int32: the pairs that interact.
     terms
-        ``(n_pairs,)``, int32: the term of the section ``NBFIX`` that each is.
+        ``(n_pairs,)``, int32: the term of the section ``NBFIX`` that each pair has.
     types
         ``(n_terms, 2)``, int32: the types of each term.
     particle_types
@@ -51,7 +51,7 @@ def nbfix_energies(
     lennard_jones_parameters: Float[Array, "particles 2"],
     own: Float[Array, "terms 2"],
 ) -> Float[Array, "pairs 1"]:
-    """What the energy of each pair of an isolated molecule differs by, ``(n_pairs, 1)``, kJ/mol.
+    """The difference in energy for each pair of an isolated molecule, ``(n_pairs, 1)``, kJ/mol.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def nbfix_energies(
     lennard_jones_parameters
         epsilon (kJ/mol) and sigma (nm) of particles, ``(n_particles, 2)``.
     own
-        Those of terms, ``(n_terms, 2)``.
+        epsilon and sigma of terms, ``(n_terms, 2)``.
     """
     first, second = pairs.particles.T
     r2 = jnp.sum((positions[second] - positions[first]) ** 2, axis=1, keepdims=True)
@@ -73,7 +73,7 @@ def differences(
     lennard_jones_parameters: Float[Array, "particles 2"],
     own: Float[Array, "terms 2"],
 ) -> Float[Array, "pairs 1"]:
-    """The same at squared distances, ``(n_pairs, 1)``, nm2: energies of own less those of combined parameters."""
+    """The same at squared distances ``(n_pairs, 1)``, nm2: energies with own minus those with combined parameters."""
     first, second = pairs.particles.T
     # where an epsilon is zero the geometric mean has no derivative; it is defined as zero there
     epsilon, sigma = safe_sqrt(lennard_jones_parameters[:, :1]), 0.5 * lennard_jones_parameters[:, 1:]

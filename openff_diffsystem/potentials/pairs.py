@@ -13,11 +13,11 @@ from openff_diffsystem.potentials.geometry import columns, difference, dot
 from openff_diffsystem.units import COULOMB
 
 PADDING, FULL, SCALED_14 = 0, 1, 2
-"""Kinds of pairs: none at all (a filler for equal shapes), one that interacts fully, one with the 1-4 scales."""
+"""Kinds of pairs: a filler that does not interact, a pair that interacts fully, and one with the 1-4 scales."""
 
 
 CLOSEST = 1e-2
-"""Closer pairs, nm, have the energy they have here: overlapping particles stay finite, in single precision too."""
+"""Closer pairs have the energy of this distance, nm: it is finite where particles overlap, in single precision too."""
 
 
 def squared_distances(a: Vector, b: Vector, kinds: Int[AnyArray, "terms 1"]) -> Float[Array, "terms 1"]:
@@ -44,8 +44,8 @@ def scales(kinds: Int[AnyArray, "*terms"], scale14: Float[AnyArray, ""]) -> Floa
 def lennard_jones(r2: Column, root_epsilons: Sequence[Column], half_sigmas: Sequence[Column]) -> Column:
     """4 epsilon ((sigma/r)^12 - (sigma/r)^6) per pair, Lorentz-Berthelot combining rules.
 
-    sigma is the arithmetic and epsilon the geometric mean, so the halves of the pair come as square roots of
-    epsilon and halves of sigma.
+    sigma is the arithmetic and epsilon the geometric mean, so each particle is given by the square root of
+    its epsilon and half of its sigma.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def coulomb(r2: Column, charges: Sequence[Column]) -> Column:
     return COULOMB * charges[0] * charges[1] * jax.lax.rsqrt(r2)
 
 
-def pair_terms(corners: Sequence[Vector], parameters: Float[Array, "terms 3"]) -> Column:
-    """Coulomb and Lennard-Jones energy of pairs with parameters of their own, not products of those of particles.
+def exception_energies(corners: Sequence[Vector], parameters: Float[Array, "terms 3"]) -> Column:
+    """Coulomb and Lennard-Jones energy of pairs with parameters of their own, not combined from particles.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def pair_terms(corners: Sequence[Vector], parameters: Float[Array, "terms 3"]) -
     charge_product, sigma, epsilon = columns(parameters)
     displacement = difference(corners[1], corners[0])
     r2 = dot(displacement, displacement)
-    # a particle with itself fills up arrays, with parameters that are zero
+    # fillers are pairs of a particle with itself, with parameters that are zero
     r2 = jnp.where(r2 > 0, r2, 1.0)
     x6 = (sigma**2 / r2) ** 3
     return COULOMB * charge_product * jax.lax.rsqrt(r2) + 4.0 * epsilon * (x6 * x6 - x6)

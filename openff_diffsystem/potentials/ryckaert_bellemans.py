@@ -1,4 +1,4 @@
-"""Ryckaert-Bellemans torsions, which OpenMM has and SMIRNOFF has not."""
+"""Ryckaert-Bellemans torsions, which OpenMM has and SMIRNOFF does not have."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ryckaert_bellemans(
     parameters
         ``(n_terms, 6)``: c0 to c5 (kJ/mol).
     settings
-        None are used.
+        Not used.
 
     Returns
     -------

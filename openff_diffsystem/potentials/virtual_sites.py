@@ -58,12 +58,13 @@ def place_sites(
     atoms
         ``(n_sites, 4)``, int32: orientation atoms, the parent first; -1 where a type has fewer.
     types
-        ``(n_sites,)``, int32: positions in ``SITE_TYPES``, and on into ``WEIGHTED_SITE_TYPES``.
+        ``(n_sites,)``, int32: positions in ``SITE_TYPES`` followed by ``WEIGHTED_SITE_TYPES``.
     parameters
-        ``(n_sites, 3)``: distance (nm), out-of-plane and in-plane angle (rad), zero where a type has none; of
-        weighted types the weights of the atoms, or of both differences to the first and of their product (1/nm).
+        ``(n_sites, 3)``: distance (nm), out-of-plane and in-plane angle (rad), zero where a type has none. For
+        weighted types: the weights of the atoms, or of both differences to the first atom and of their cross product
+        (1/nm).
     weighted
-        Whether there are any of weighted types.
+        Whether there are sites of weighted types.
 
     Returns
     -------

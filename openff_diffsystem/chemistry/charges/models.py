@@ -29,7 +29,7 @@ def charges_from_method(molecule: Molecule, method: str, **arguments: str | None
     Raises
     ------
     ChargeAssignmentError
-        If no registered toolkit can do it, with what each of them said.
+        If no registered toolkit can compute them. The message has the error of each toolkit.
     """
     key = (
         molecule.to_smiles(isomeric=True, explicit_hydrogens=True, mapped=True),
@@ -40,7 +40,7 @@ def charges_from_method(molecule: Molecule, method: str, **arguments: str | None
     if key not in _computed:
         copy = Molecule(molecule)
         try:
-            # no exception ends the search: the next toolkit may know the method
+            # an exception does not end the search: the next toolkit may know the method
             GLOBAL_TOOLKIT_REGISTRY.call(
                 "assign_partial_charges",
                 molecule=copy,

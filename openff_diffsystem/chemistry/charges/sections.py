@@ -1,7 +1,7 @@
 """Atom charges of one molecule from one section of a force field, as rows of the assignment.
 
-Each function returns ``None`` where the section does not cover the whole molecule, so that the next
-section in SMIRNOFF's order of precedence is asked.
+Each function returns ``None`` if the section does not cover the whole molecule. The next section in SMIRNOFF's order of
+precedence is then tried.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def nagl(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> A
 
 
 def neural(molecule: PreparedMolecule, handler: Any, layout: ParameterLayout) -> AffineRows:
-    """Charges of the section's network, with its weights as they are: constants."""
+    """Charges of the section's network with its present weights, as constants."""
     return constant(np.asarray(handler.parameterize(molecule.molecule)[0][:, 0], dtype=float))
 
 
@@ -89,16 +89,16 @@ def atom_charges(molecule: PreparedMolecule, handlers: dict[str, Any], layout: P
     Raises
     ------
     ChargeAssignmentError
-        If no section does.
+        If there is no such section.
     """
-    asked = [section for section in CHARGE_SECTIONS if section in handlers]
-    for section in asked:
+    tried = [section for section in CHARGE_SECTIONS if section in handlers]
+    for section in tried:
         rows = CHARGE_SECTIONS[section](molecule, handlers[section], layout)
         if rows is not None:
             return rows
     raise ChargeAssignmentError(
         f"no section assigns charges to every atom of {molecule.name}; "
-        + (f"asked were {', '.join(asked)}" if asked else "the force field has no section that assigns charges")
+        + (f"tried: {', '.join(tried)}" if tried else "the force field has no section that assigns charges")
     )
 
 

@@ -8,7 +8,7 @@ ONE_4PI_EPS0 = 138.935456
 """timemachine's 1/(4 pi eps0), kJ mol-1 nm e-2. CODATA 2018, which this package uses elsewhere, is 1.2e-8 larger."""
 
 CHARGE_SCALE = math.sqrt(ONE_4PI_EPS0)
-"""Charges are stored times this, so that a product of two is an energy times a distance."""
+"""timemachine multiplies charges by this, so that the product of two charges is an energy times a distance."""
 
 BETA = 2.0
 """Ewald splitting parameter of timemachine's topologies, 1/nm."""
@@ -21,4 +21,4 @@ SCALE_14 = 0.5
 
 PROTEIN_FF = "amber99sbildn"
 WATER_FF = "amber14/tip3p"
-"""OpenMM's force fields for the surroundings of a ligand, by default."""
+"""The default force fields of OpenMM for the surroundings of a ligand."""

@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from numpy.typing import ArrayLike
+from openff.toolkit import ForceField
+from rdkit import Chem
+
 from openff_diffsystem.exceptions import MissingStackError, UnsupportedForceFieldError, UnsupportedInputError
 from openff_diffsystem.interop.timemachine.conventions import PROTEIN_FF, WATER_FF
 from openff_diffsystem.interop.timemachine.files.file_format import ForceFieldFile, Section
@@ -17,9 +21,9 @@ from openff_diffsystem.interop.timemachine.handles.charge_sources import (
     NeuralChargeHandler,
     ToolkitCharges,
 )
-from openff_diffsystem.interop.timemachine.handles.handle import Handle
+from openff_diffsystem.interop.timemachine.handles.handle import AnyHandle, Handle
 
-Charges = str | Callable[[Any], Any] | tuple[Handle, Handle]
+Charges = str | Callable[[Chem.Mol], ArrayLike] | tuple[AnyHandle, AnyHandle]
 """Where charges come from; see :meth:`Handles.from_smirnoff`."""
 
 
@@ -27,34 +31,40 @@ Charges = str | Callable[[Any], Any] | tuple[Handle, Handle]
 class Handles:
     """timemachine's eight handles under the names of its ``Forcefield``, and the force fields of the surroundings.
 
-    ``intra`` handles are of interactions within the ligand, with numbers of their own.
+    ``intra`` handles are for interactions within the ligand and have numbers of their own. A missing section
+    has ``None``.
     """
 
-    hb_handle: Any
-    ha_handle: Any
-    pt_handle: Any
-    it_handle: Any
-    q_handle: Any
-    q_handle_intra: Any
-    lj_handle: Any
-    lj_handle_intra: Any
+    hb_handle: AnyHandle | None
+    ha_handle: AnyHandle | None
+    pt_handle: AnyHandle | None
+    it_handle: AnyHandle | None
+    q_handle: AnyHandle | None
+    q_handle_intra: AnyHandle | None
+    lj_handle: AnyHandle | None
+    lj_handle_intra: AnyHandle | None
     protein_ff: str = PROTEIN_FF
     water_ff: str = WATER_FF
 
     @classmethod
     def from_smirnoff(
-        cls, force_field: Any, charges: Charges = "smirnoff", *, protein_ff: str = PROTEIN_FF, water_ff: str = WATER_FF
+        cls,
+        force_field: ForceField,
+        charges: Charges | object = "smirnoff",
+        *,
+        protein_ff: str = PROTEIN_FF,
+        water_ff: str = WATER_FF,
     ) -> Handles:
         """Handles with the numbers of a force field.
 
         Parameters
         ----------
         force_field
-            ``ForceField``, swapped or stock. A section that it lacks gives ``None``.
+            ``ForceField``, swapped or stock. A section that is missing gives ``None``.
         charges
             ``"smirnoff"``, as the force field assigns them; ``"neural"``, from the network of its NeuralCharges
-            section, whose weights are then the ``params``; ``"am1bcc"``; ``"precomputed"``, from the molecule's atoms;
-            any other name, a method of the registered toolkits such as a NAGL model; a function from an RDKit molecule
+            section, with its weights as ``params``; ``"am1bcc"``; ``"precomputed"``, from the molecule's atoms; any
+            other name, a method of the registered toolkits such as a NAGL model; a function from an RDKit molecule
             to charges in e; or a pair of handles, for the environment and within the ligand.
 
         Raises
@@ -62,7 +72,7 @@ class Handles:
         UnsupportedForceFieldError
             If timemachine cannot represent the force field.
         UnsupportedInputError
-            If ``charges`` are none of these.
+            If ``charges`` is none of these.
         """
         sections = smirnoff_sections(force_field)
         if "LennardJones" in sections:
@@ -73,23 +83,23 @@ class Handles:
 
     @classmethod
     def from_file(cls, file: ForceFieldFile, *, ignore: Iterable[str] = ()) -> Handles:
-        """Handles with the numbers of a timemachine file; ``intra`` ones that it lacks are copies of the others.
+        """Handles with the numbers of a timemachine file. Missing ``intra`` sections are copied from the others.
 
         Charges within the ligand may be of another kind than the others, as in timemachine. Sections of the solvent
-        have no handle in timemachine's ``Forcefield``: they may repeat the others, and are passed over.
+        have no handle in timemachine's ``Forcefield``: they are left out if they only repeat the others.
 
         Parameters
         ----------
         file
-            What was read.
+            The content of a file.
         ignore
-            Sections to leave behind, for example ``("GBSA",)``, which ``Forcefield.load_from_file`` drops by itself.
+            Sections to leave out, for example ``("GBSA",)``, which ``Forcefield.load_from_file`` drops silently.
 
         Raises
         ------
         UnsupportedForceFieldError
-            If the file has a section without handle here, two sections of charges, or one of the solvent with numbers
-            of its own.
+            If there is no handle for a section of the file, the file has two sections of charges, or a section of the
+            solvent with numbers of its own.
         """
         made = {}
         dropped = {ignore} if isinstance(ignore, str) else set(ignore)
@@ -115,7 +125,14 @@ class Handles:
         return cls._of(made, q_handle, q_intra, file.protein_ff, file.water_ff)
 
     @classmethod
-    def _of(cls, made: dict[str, Any], q_handle: Any, q_handle_intra: Any, protein_ff: str, water_ff: str) -> Handles:
+    def _of(
+        cls,
+        made: dict[str, Handle],
+        q_handle: AnyHandle | None,
+        q_handle_intra: AnyHandle | None,
+        protein_ff: str,
+        water_ff: str,
+    ) -> Handles:
         return cls(
             hb_handle=made.get("HarmonicBond"),
             ha_handle=made.get("HarmonicAngle"),
@@ -129,7 +146,7 @@ class Handles:
             water_ff=water_ff,
         )
 
-    def ordered(self) -> tuple[Any, ...]:
+    def ordered(self) -> tuple[AnyHandle | None, ...]:
         """The eight handles, in timemachine's order."""
         return tuple(getattr(self, place) for place in self._places())
 
@@ -142,8 +159,8 @@ class Handles:
         Raises
         ------
         UnsupportedForceFieldError
-            If the charges cannot be written, or a handle is not of the class that its place in a file is for: that
-            of another would be taken.
+            If the charges cannot be written, or a handle belongs to another place: its section would be read as that of
+            another handle, or overwrite it.
         NonFiniteParameterError
             If a number is NaN or infinite.
         """
@@ -156,7 +173,7 @@ class Handles:
             if name in sections or name.endswith(_INTRA) != place.endswith("_intra"):
                 raise UnsupportedForceFieldError(
                     f"{place} is a {type(handle).__name__}, whose section {name} is "
-                    + ("there already" if name in sections else f"not of what {place} stands for")
+                    + ("already taken" if name in sections else f"not the one that {place} is read from")
                 )
             params = [row[1] if len(row) == 2 else tuple(row[1:]) for row in body["patterns"]]
             sections[name] = Section([row[0] for row in body["patterns"]], params, body.get("props"))
@@ -165,7 +182,7 @@ class Handles:
     def to_timemachine(self) -> Any:
         """timemachine's ``Forcefield`` with these handles.
 
-        It is made directly: ``Forcefield.from_handlers`` drops classes that are not timemachine's own.
+        ``Forcefield.from_handlers`` is not used, because it drops classes that are not timemachine's own.
 
         Raises
         ------
@@ -182,7 +199,11 @@ class Handles:
 
 
 def to_forcefield(
-    force_field: Any, charges: Charges = "smirnoff", *, protein_ff: str = PROTEIN_FF, water_ff: str = WATER_FF
+    force_field: ForceField,
+    charges: Charges | object = "smirnoff",
+    *,
+    protein_ff: str = PROTEIN_FF,
+    water_ff: str = WATER_FF,
 ) -> Any:
     """timemachine's ``Forcefield`` with our handles and the numbers of a SMIRNOFF force field.
 
@@ -196,7 +217,7 @@ _CHARGE_SECTIONS = ("SimpleCharge", "PrecomputedCharge", "AM1BCC", "AM1CCC", "AM
 
 _INTRA, _SOLVENT = "Intra", "Solvent"
 
-_CLASSES: dict[str, Callable[[Any, Any, Any], Handle]] = {
+_CLASSES: dict[str, Callable[..., Handle]] = {
     "HarmonicBond": bonded.HarmonicBondHandler,
     "HarmonicAngle": bonded.HarmonicAngleHandler,
     "ProperTorsion": bonded.ProperTorsionHandler,
@@ -220,7 +241,7 @@ _CLASSES: dict[str, Callable[[Any, Any, Any], Handle]] = {
 def _handle(name: str, section: Section) -> Handle:
     if name not in _CLASSES:
         raise UnsupportedForceFieldError(
-            f"there is no handle for section {name} of a timemachine file; pass ignore=({name!r},) to leave it behind"
+            f"there is no handle for section {name} of a timemachine file; pass ignore=({name!r},) to leave it out"
         )
     return _CLASSES[name](section.smirks, section.params, section.props)
 
@@ -229,15 +250,15 @@ def _check_solvent(name: str, section: Section, file: ForceFieldFile) -> None:
     base = file.sections.get(name.removesuffix(_SOLVENT))
     if base is None or (base.smirks, base.params) != (section.smirks, section.params):
         raise UnsupportedForceFieldError(
-            f"section {name} is not that of {name.removesuffix(_SOLVENT)}: no handle has numbers for the solvent"
+            f"section {name} differs from {name.removesuffix(_SOLVENT)}, and no handle has numbers for the solvent"
         )
 
 
-def _is_handle(thing: Any) -> bool:
-    return hasattr(thing, "partial_parameterize") and not isinstance(thing, type)
+def _is_handle(thing: object) -> bool:
+    return isinstance(thing, AnyHandle) and not isinstance(thing, type)
 
 
-def _charge_handles(force_field: Any, charges: Charges) -> tuple[Any, Any]:
+def _charge_handles(force_field: ForceField, charges: object) -> tuple[AnyHandle, AnyHandle]:
     if isinstance(charges, tuple):
         if len(charges) != 2 or not all(_is_handle(one) for one in charges):
             raise UnsupportedInputError(

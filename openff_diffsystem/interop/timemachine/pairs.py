@@ -1,4 +1,4 @@
-"""Pairs of a ligand: those that nonbonded potentials leave out, and those that interact, with their parameters."""
+"""Pairs of atoms of a ligand: those that nonbonded potentials leave out, and those that interact, with parameters."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 from rdkit import Chem
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.interop.timemachine.conventions import SCALE_14
 
 
 def generate_exclusion_idxs(
-    mol: Any,
+    mol: Chem.Mol,
     scale12: float = 1.0,
     scale13: float = 1.0,
     scale14_lj: float = SCALE_14,
     scale14_q: float = SCALE_14,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, "pairs 2"], Float[np.ndarray, "pairs 2"]]:
     """Pairs up to three bonds apart, and the fraction of their interaction that is removed.
 
-    A pair counts by its shortest path. The defaults are those of timemachine's topologies; SMIRNOFF's are
+    The shortest path between two atoms counts. The defaults are those of timemachine's topologies; SMIRNOFF's are
     ``scale14_lj=0.5`` and ``scale14_q=1 - 0.8333333333``.
 
     Returns
@@ -38,8 +40,8 @@ def generate_exclusion_idxs(
 
 
 def intramolecular_pairs(
-    mol: Any, scale14_lj: float = SCALE_14, scale14_q: float = SCALE_14
-) -> tuple[np.ndarray, np.ndarray]:
+    mol: Chem.Mol, scale14_lj: float = SCALE_14, scale14_q: float = SCALE_14
+) -> tuple[Int[np.ndarray, "pairs 2"], Float[np.ndarray, "pairs 2"]]:
     """Pairs of a molecule that interact, and the fraction of their interaction that is kept.
 
     Returns
@@ -59,16 +61,16 @@ def intramolecular_pairs(
 
 def parameterize_nonbonded_pairlist(
     forcefield: Any,
-    mol: Any,
-    q_params: Any,
-    q_params_intra: Any,
-    lj_params: Any,
-    lj_params_intra: Any,
+    mol: Chem.Mol,
+    q_params: object,
+    q_params_intra: object,
+    lj_params: object,
+    lj_params_intra: object,
     intramol_params: bool = True,
     *,
     scale14_lj: float = SCALE_14,
     scale14_q: float = SCALE_14,
-) -> tuple[Any, np.ndarray]:
+) -> tuple[Float[Array, "pairs 4"], Int[np.ndarray, "pairs 2"]]:
     """What timemachine's ``BaseTopology`` method of this name computes, as a function that jax can trace.
 
     Parameters
@@ -79,7 +81,7 @@ def parameterize_nonbonded_pairlist(
     mol
         RDKit molecule.
     q_params, q_params_intra, lj_params, lj_params_intra
-        ``params`` of these handles.
+        ``params`` of these handles, which jax may trace.
     intramol_params
         Use the ``intra`` handles.
     scale14_lj, scale14_q
@@ -88,7 +90,8 @@ def parameterize_nonbonded_pairlist(
     Returns
     -------
     params
-        ``(n_pairs, 4)``: product of charges, sum of sigma/2, product of sqrt(epsilon), 0; scaled where 1-4.
+        ``(n_pairs, 4)``: product of charges, sum of sigma/2, product of sqrt(epsilon), and a zero. The products of 1-4
+        pairs are scaled.
     idxs
         ``(n_pairs, 2)``, int32, for ``NonbondedPairListPrecomputed``.
     """
@@ -102,7 +105,12 @@ def parameterize_nonbonded_pairlist(
     return combine_pairs(idxs, kept, jnp.asarray(charges), jnp.asarray(lennard_jones)), idxs
 
 
-def combine_pairs(idxs: np.ndarray, kept: Any, charges: Any, lennard_jones: Any) -> Any:
+def combine_pairs(
+    idxs: Int[np.ndarray, "pairs 2"],
+    kept: Float[AnyArray, "pairs 2"],
+    charges: Float[Array, " atoms"],
+    lennard_jones: Float[Array, "atoms 2"],
+) -> Float[Array, "pairs 4"]:
     """Rows ``(q_ij, sigma_ij, epsilon_ij, 0)`` of pairs.
 
     Parameters

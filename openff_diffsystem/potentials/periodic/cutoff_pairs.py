@@ -1,7 +1,7 @@
 """Lennard-Jones and Coulomb interactions within a cutoff, over the rows of a neighbour list.
 
 Energy and every first derivative come from one sweep over the rows: each row gives the sums over its neighbours for
-the eight particles of its block, and a pair is met from both sides, so that no derivative is scattered.
+the eight particles of its block. Each pair is visited from both sides, so no derivative is scattered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OfPairs = Float[Array, "*pairs"]
 
 
 class Particles(NamedTuple):
-    """What the pair energy is a function of.
+    """The variables of the pair energy.
 
     Attributes
     ----------
@@ -71,8 +71,8 @@ class PairTerms(NamedTuple):
     size_slope
         Derivative of the Lennard-Jones energy for epsilon = 1 in sigma.
     dispersion, dispersion_slope
-        Energy, and its derivative in r^2, of unit coefficients of dispersion: what a mesh holds of the pair, taken
-        back. ``None`` without a mesh.
+        For unit coefficients of dispersion, the energy that a mesh counts for the pair, with the opposite sign, and its
+        derivative in r^2. ``None`` without a mesh.
     """
 
     coulomb: OfPairs
@@ -110,14 +110,14 @@ def pair_terms(r2: OfPairs, sigma: OfPairs, listed: Bool[Array, "*pairs"], schem
         coulomb = inverse + k * r2 - 3.0 * epsilon / (2.0 * epsilon + 1.0) / scheme.cutoff
         slope = -0.5 * inverse * inverse2 + k
     else:
-        # as a product: the difference of 1/r and erf(x)/r would keep their rounding, larger than what is left of them
+        # as a product: in the difference of 1/r and erf(x)/r, rounding errors are larger than what is left
         reach = scheme.alpha * scheme.cutoff
         x = scheme.alpha * (r2 * inverse)
         screened, _ = _polynomial(x * (2.0 / reach) - 1.0, scaled_erfc_series(reach, 0.1 * _tolerance(r2.dtype)))
         damping = jnp.exp(-x * x)
         coulomb = inverse * screened * damping
         slope = -0.5 * inverse2 * (coulomb + 2.0 * scheme.alpha / math.sqrt(math.pi) * damping)
-    # powers of sigma are never divided by it: it may be zero
+    # nothing is divided by sigma: it may be zero
     x = sigma * inverse
     x5 = jnp.where(inside, (x * x) ** 2 * x, 0.0)
     x6 = x5 * x
@@ -159,12 +159,12 @@ def _on_mesh(
 
 
 def _tolerance(dtype: jnp.dtype) -> float:
-    """How exact a polynomial has to be."""
+    """The largest error of a polynomial."""
     return 1e-7 if dtype == jnp.float32 else 1e-13
 
 
 def _polynomial(x: OfPairs, coefficients: tuple[float, ...]) -> tuple[OfPairs, OfPairs]:
-    """Value and slope of a polynomial, coefficients of ascending powers."""
+    """Value and slope of a polynomial. Coefficients are those of ascending powers."""
     value, slope = jnp.full_like(x, coefficients[-1]), jnp.zeros_like(x)
     for coefficient in coefficients[-2::-1]:
         slope = slope * x + value
@@ -199,7 +199,7 @@ def _sweep(scheme: CutoffScheme, variables: tuple, rows: Rows) -> tuple[Float[Ar
 
     (sums, virial), _ = jax.lax.scan(chunk, (jnp.zeros_like(in_blocks), jnp.zeros((3, 3), dtype)), rows.chunks())
     gradient = rows.per_particle(sums[:-1].swapaxes(1, 2), len(particles.charges))
-    # a pair is met twice; so is its share of the energy
+    # each pair is visited twice: half of the sum is the energy
     energy = 0.5 * (inner(particles.charges, gradient[:, 3]) + inner(particles.root_epsilons, gradient[:, 4]))
     dispersion = jnp.zeros_like(particles.dispersion)
     if scheme.dispersion_mesh is not None:
@@ -225,17 +225,27 @@ def _rows(
     dx, dy, dz = (theirs[k] + shift[:, None, k, None] - mine[k] for k in range(3))
     terms = pair_terms(dx * dx + dy * dy + dz * dz, mine[5] + theirs[5], listed, scheme)
     epsilon = mine[4] * theirs[4]
-    # charges are multiplied by nothing before they are added up: rounding would charge neutral molecules
+    # charges are added up without a factor: rounding would give neutral molecules a net charge
     potential = theirs[3] * terms.coulomb
     force = 2.0 * COULOMB * (mine[3] * theirs[3] * terms.coulomb_slope) + epsilon * terms.force
     size_slope = epsilon * terms.size_slope
     if terms.dispersion_slope is not None:
         force += 2.0 * mine[6] * theirs[6] * terms.dispersion_slope
-    # XLA compiles one loop per sum and repeats what they share; complex numbers carry two sums each
-    xy = jnp.sum(jax.lax.complex(force * dx, force * dy), axis=1)
-    zq = jnp.sum(jax.lax.complex(force * dz, potential), axis=1)
-    lj = jnp.sum(jax.lax.complex(theirs[4] * terms.lennard_jones, size_slope), axis=1)
-    sums = [-xy.real, -xy.imag, -zq.real, COULOMB * zq.imag, lj.real, lj.imag]
+    force_x, force_y = _two_sums(force * dx, force * dy)
+    force_z, potential = _two_sums(force * dz, potential)
+    depth_slope, size_slope = _two_sums(theirs[4] * terms.lennard_jones, size_slope)
+    sums = [-force_x, -force_y, -force_z, COULOMB * potential, depth_slope, size_slope]
     if terms.dispersion is not None:
         sums.append(jnp.sum(theirs[6] * terms.dispersion, axis=1))
     return jnp.stack(sums, axis=1)
+
+
+def _two_sums(
+    a: Float[Array, "rows 64 8"], b: Float[Array, "rows 64 8"]
+) -> tuple[Float[Array, "rows 8"], Float[Array, "rows 8"]]:
+    """Sums of two arrays over the neighbours of rows, in one loop.
+
+    XLA compiles one loop per sum and repeats in each what the sums share. A complex number carries two sums at once.
+    """
+    both = jnp.sum(jax.lax.complex(a, b), axis=1)
+    return both.real, both.imag

@@ -1,4 +1,4 @@
-"""What Lennard-Jones interactions lose beyond the cutoff, for particles that are evenly spread there.
+"""The Lennard-Jones energy beyond the cutoff, for particles that are evenly distributed there.
 
 OpenMM User Guide, "Lennard-Jones Interaction": the average over all pairs of the integral of the interaction from the
 cutoff to infinity, and of what the switching function takes away. The average is over sums of
@@ -56,7 +56,7 @@ def _pair_sum(
 def products_of_sums(
     a: Sequence[Float[Array, "*terms"]], b: Sequence[Float[Array, "*terms"]]
 ) -> Float[Array, "*terms"]:
-    """Sum over pairs of sqrt(epsilon_i epsilon_j) (sizes_i + sizes_j)^power, of sums of powers of the i and the j."""
+    """Sum over pairs of sqrt(epsilon_i epsilon_j) (sizes_i + sizes_j)^power, from such sums over i and over j."""
     power = len(a) - 1
     return sum((comb(power, k) * a[k] * b[power - k] for k in range(1, power + 1)), start=a[0] * b[power])
 

@@ -1,8 +1,8 @@
 """Lennard-Jones attraction beyond the cutoff by particle-mesh Ewald, as OpenMM's LJPME computes it.
 
 Reciprocal space needs coefficients that are products over particles, c_i c_j = 4 sqrt(epsilon_i epsilon_j)
-sigma_i^3 sigma_j^3, which is not what the Lorentz rule gives. Within the cutoff the difference is made up for, and both
-are shifted to zero there (Wennberg et al., J. Chem. Theory Comput. 11, 5737 (2015)).
+sigma_i^3 sigma_j^3, which is not what the Lorentz rule gives. Within the cutoff the difference is corrected; there both
+are shifted to zero (Wennberg et al., J. Chem. Theory Comput. 11, 5737 (2015)).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def reciprocal_dispersion(
 
 
 def screened_dispersion(r2: Float[Array, " pairs"], alpha: float) -> Float[Array, " pairs"]:
-    """What reciprocal space holds of 1/r^6, nm-6: (1 - exp(-u) (1 + u + u^2/2)) / r^6 with u = alpha^2 r^2."""
+    """What reciprocal space counts of 1/r^6, nm-6: (1 - exp(-u) (1 + u + u^2/2)) / r^6 with u = alpha^2 r^2."""
     u = alpha**2 * r2
     near = u < 1.0
     low, high = jnp.where(near, u, 0.0), jnp.where(near, 1.0, u)

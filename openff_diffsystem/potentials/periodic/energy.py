@@ -35,17 +35,18 @@ from openff_diffsystem.potentials.periodic.pme import held_energy, reciprocal_en
 @jax.tree_util.register_dataclass
 @dataclass
 class PeriodicInteractions:
-    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list.
+    """Which particles of a periodic system interact, besides the pairs of a neighbour list.
 
     Attributes
     ----------
     local
-        Bonded terms, virtual sites and scaled 1-4 pairs; molecules are whole, so these know no box.
+        Bonded terms, virtual sites and scaled 1-4 pairs; molecules are whole, so these do not depend on the box.
     not_screened
-        ``(n, 2)``, int32: pairs that the neighbour list leaves out, but that reciprocal space does not.
+        ``(n, 2)``, int32: pairs that the neighbour list leaves out, but reciprocal space counts.
     form_classes
-        By section of a registered pair form, which particles any theta gives equal parameters: for each class of them
-        a row of ``SystemParameters.unique``, ``(n_classes,)``, int32, and the number of particles, ``(n_classes,)``.
+        By section of a registered pair form, classes of particles that have equal parameters for every theta: a row
+        of ``SystemParameters.unique`` for each class, ``(n_classes,)``, int32, and the number of its particles,
+        ``(n_classes,)``.
     nbfix
         Pairs of types with Lennard-Jones parameters of their own; ``None`` if there are none.
     """
@@ -73,7 +74,7 @@ def periodic_term_energies(
     box_vectors
         ``(3, 3)``, nm.
     from_theta
-        Whether the parameters are the assignment of some theta, so that those of a class are equal.
+        Whether the parameters were assigned from a theta, so that particles of a class have equal ones.
     """
     positions = _listed(interactions, positions, parameters, box_vectors, neighbors)
     terms = term_energies(interactions.local, positions, parameters)
@@ -124,7 +125,7 @@ def _listed(
     box_vectors: Float[Array, "3 3"],
     neighbors: NeighborList,
 ) -> Float[Array, "particles 3"]:
-    """Positions of all particles; an error where the neighbour list serves other cutoffs or no longer covers them."""
+    """Positions of all particles. An error if the neighbour list has other cutoffs or does not cover the positions."""
     dtype = jnp.result_type(positions, parameters.values, box_vectors)
     positions = complete_positions(interactions.local, positions.astype(dtype), parameters)
     scheme = neighbors.scheme
@@ -175,7 +176,7 @@ def _form_energies(
     neighbors: NeighborList,
     from_theta: bool,
 ) -> dict[str, Float[Array, ""]]:
-    """Registered pair forms by section: pairs of the list, and the average over what is further away."""
+    """Registered pair forms by section: pairs of the list, and the average beyond the cutoff."""
     energies, dtype = {}, particles.positions.dtype
     for form in interactions.local.forms:
         if not isinstance(form, PairForm):
@@ -200,7 +201,7 @@ def _form_energies(
 def _own_of_types(
     nbfix: TypePairs, particles: Particles, parameters: SystemParameters, neighbors: NeighborList
 ) -> Float[Array, ""]:
-    """What pairs of types with parameters of their own differ by, within the cutoff and beyond."""
+    """The difference in energy for pairs of types with parameters of their own, within the cutoff and beyond."""
     scheme, box, dtype = neighbors.scheme, particles.box_vectors, particles.positions.dtype
     combined, own = parameters["vdW"].astype(dtype), parameters[NBFIX].astype(dtype)
     energy = nbfix_energy(nbfix, particles.positions, combined, own, box, scheme)
@@ -243,6 +244,6 @@ def _long_range_electrostatics(
 def _squared_distances(
     pairs: Int[AnyArray, "pairs 2"], particles: Particles, neighbors: NeighborList
 ) -> Float[Array, " pairs"]:
-    """Of pairs within molecules, which are whole where they came from, ``(n_pairs,)``, nm2."""
+    """Squared distances of pairs within molecules, ``(n_pairs,)``, nm2. Without the images, molecules are whole."""
     unwrapped = particles.positions - neighbors.images.astype(particles.positions.dtype) @ particles.box_vectors
     return jnp.sum((unwrapped[pairs[:, 1]] - unwrapped[pairs[:, 0]]) ** 2, axis=1)

@@ -1,6 +1,6 @@
 """The functions that split Ewald sums in real space, as polynomials for the inner loop.
 
-They are entire, so Chebyshev interpolation converges faster than any power: a dozen or two coefficients serve.
+They are entire, so Chebyshev interpolation converges faster than any power: one or two dozen coefficients are enough.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A registered pair form within a cutoff, over the rows of a neighbour list.
 
-As in ``cutoff_pairs``, every pair is met from both sides. The derivative of all energies in one side of a row is
-therefore the whole derivative in that block's particles: jax derives it row by row, and nothing is scattered.
+As in ``cutoff_pairs``, every pair is visited from both sides. The derivative of all energies with respect to one side
+of a row is therefore the whole derivative for the particles of that block: jax computes it row by row, and nothing is
+scattered.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from openff_diffsystem.potentials.periodic.scheme import CutoffScheme, switching
 
 
 class FormParticles(NamedTuple):
-    """What the energy of a pair form is a function of.
+    """The variables of the energy of a pair form.
 
     Attributes
     ----------
@@ -52,9 +53,9 @@ def form_energy(
     Parameters
     ----------
     form
-        Whose energies are summed.
+        The form.
     names
-        Of the settings.
+        Names of the settings.
     """
     return energy_of(partial(_sweep, form, names, neighbors.scheme))(particles, Rows.of(neighbors))
 
@@ -67,7 +68,7 @@ def pair_energies(
     b: Float[Array, " columns"],
     settings: Float[Array, " settings"],
 ) -> Float[Array, ""]:
-    """The energy of one pair. Callers map this over pairs, so that what two pairs share is not written out.
+    """The energy of one pair. Callers map this over pairs, so that values which pairs share are not copied.
 
     The form sees arrays ``(1, 1)``.
     """
@@ -104,7 +105,7 @@ def _sweep(
 
     sums, (energies, settings, virials) = jax.lax.scan(chunk, jnp.zeros_like(in_blocks), rows.chunks())
     gradient = rows.per_particle(sums[:-1], len(particles.positions))
-    # a pair is met twice: half of the energies, and of what does not belong to a particle
+    # each pair is visited twice: half of the energies, and of derivatives that do not belong to a particle
     return 0.5 * jnp.sum(energies), FormParticles(
         gradient[:, :3], gradient[:, 3:], 0.5 * jnp.sum(settings, axis=0), -0.5 * jnp.sum(virials, axis=0)
     )
@@ -145,5 +146,5 @@ def _row_energies(
     energies = rows(r2, block[:, :, 3:], neighbor[:, :, 3:], settings)
     if scheme.switch_distance < scheme.cutoff:
         energies *= switching(jnp.sqrt(r2), scheme)[0]
-    # beyond the cutoff and in fillers the energy may be anything, infinite included
+    # beyond the cutoff and in fillers the energy may be anything, also infinite
     return jnp.sum(jnp.where(inside, energies, 0.0), axis=(1, 2))

@@ -1,4 +1,4 @@
-"""What a registered pair form loses beyond the cutoff, for particles that are evenly spread there.
+"""The energy of a registered pair form beyond the cutoff, for particles that are evenly distributed there.
 
 OpenMM User Guide, "CustomNonbondedForce": the average over all pairs of the integral of the interaction from the cutoff
 to infinity, and of what the switching function takes away. Particles with the same parameters count as one class.
@@ -50,7 +50,7 @@ def form_tail(
     volume
         nm3.
     n_particles
-        Of all classes, and those that have no such interaction.
+        All particles, also those without such an interaction.
     """
     quadrature = _quadrature(scheme.cutoff, scheme.switch_distance, _NODES[columns.dtype])
     r2, weights = (jnp.asarray(array, columns.dtype) for array in quadrature)
@@ -72,7 +72,7 @@ def form_tail(
 def integrals_beyond(
     form: PairForm, settings: Settings, columns: Float[Array, "classes columns"], cutoff: float, n_nodes: int
 ) -> Float[Array, " classes"]:
-    """The integral of f(r) r^2 from the cutoff on, of each class of particles with itself, ``(n_classes,)``.
+    """The integral of f(r) r^2 beyond the cutoff, for each class of particles with itself, ``(n_classes,)``.
 
     Parameters
     ----------

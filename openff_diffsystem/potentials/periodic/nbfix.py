@@ -26,7 +26,7 @@ def nbfix_energy(
     box_vectors: Float[Array, "3 3"],
     scheme: CutoffScheme,
 ) -> Float[Array, ""]:
-    """What the energy of all pairs inside the cutoff differs by, a scalar, kJ/mol; memory is that of ``AT_ONCE`` pairs.
+    """The difference in energy for all pairs inside the cutoff, a scalar, kJ/mol; memory is that of ``AT_ONCE`` pairs.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def nbfix_correction(
     volume: Float[Array, ""],
     scheme: CutoffScheme,
 ) -> Float[Array, ""]:
-    """What the average over pairs beyond the cutoff differs by, kJ/mol; excluded pairs count, as in all of it.
+    """The difference in the average over pairs beyond the cutoff, kJ/mol. Excluded pairs count, as in the average.
 
     Parameters
     ----------

@@ -41,13 +41,13 @@ _HEADROOM = 1.04
 """Spare rows, so that lists along a trajectory have one shape and one program."""
 
 _TRANSLATIONS = np.array(list(product((-1, 0, 1), repeat=3)))
-"""Through which a box meets its neighbours, in box vectors."""
+"""Translations to the neighbouring boxes, in box vectors."""
 
 _AT_ONCE = 256
 """Blocks whose neighbours are searched at once."""
 
 _FAR = 1e9
-"""Squared distance, nm2, of what fills up a block."""
+"""Squared distance, nm2, of fillers of a block."""
 
 
 @jax.tree_util.register_dataclass
@@ -102,7 +102,7 @@ class NeighborList:
 
     @cached_property
     def on_host(self) -> NeighborList:
-        """The list with what :meth:`reach_used` asks for in NumPy."""
+        """The list with NumPy arrays where :meth:`reach_used` needs them."""
         return replace(
             self,
             images=np.asarray(self.images),
@@ -114,10 +114,10 @@ class NeighborList:
 def box_conditions(
     box_vectors: Float[AnyArray, "3 3"], cutoff: float, xp: ModuleType = jnp
 ) -> tuple[Condition, Condition, Condition]:
-    """What box vectors, nm, have to be, one boolean each: triangular, reduced, and twice the cutoff wide.
+    """Whether box vectors, nm, are triangular, reduced, and at least twice the cutoff wide: one boolean each.
 
-    Triangular means lower triangular with a positive diagonal, reduced is OpenMM's reduced form. ``xp`` is where the
-    array is: ``numpy`` on the host.
+    Triangular means lower triangular with a positive diagonal, reduced is OpenMM's reduced form. ``xp`` is the
+    library of the array: ``numpy`` on the host.
     """
     a, b, c = box_vectors
     narrowest, slack = xp.min(xp.diagonal(box_vectors)), 1e-6 * abs(a[0])
@@ -132,7 +132,7 @@ def check_box(box_vectors: Float[np.ndarray, "..."], cutoff: float) -> None:
     Raises
     ------
     BoxError
-        Naming the vector at fault.
+        If one condition is not met. The message names it.
     """
     if box_vectors.shape != (3, 3) or not np.isfinite(box_vectors).all():
         raise BoxError(f"box vectors must be finite, (3, 3), in nm; got {box_vectors.tolist()}")
@@ -178,7 +178,7 @@ def build_neighbor_list(
     skin
         How much further it reaches, nm.
     n_rows
-        Length to pad to where it suffices, so that lists of equal length share a program.
+        Number of rows, filled up if fewer are needed, so that lists of equal length share a program.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def build_neighbor_list(
     """
     positions, box = np.asarray(positions, dtype=float), np.asarray(box_vectors, dtype=float)
     check_box(box, scheme.cutoff)
-    # what is further away than the box is wide is not among the translations that are looked through
+    # only neighbouring boxes are searched: nothing further away than the width of the box is found
     if not 0 <= scheme.cutoff + skin <= np.diag(box).min():
         raise BoxError(
             f"cutoff and skin, {scheme.cutoff:.4g} nm and {skin:.4g} nm, must not reach further than the box is wide, "
@@ -241,8 +241,8 @@ class BlockPairs(NamedTuple):
 def _blocks(fractional: Float[np.ndarray, "particles 3"], box: Float[np.ndarray, "3 3"]) -> Int[np.ndarray, "blocks 8"]:
     """Group particles that are close: columns along z, cut into blocks as long as the columns are wide.
 
-    Columns are gone through up and down in turn, so that a block that begins in one and ends in the next is compact
-    too, and only the very last one is incomplete.
+    Columns are passed upwards and downwards in turn, so that a block that begins in one column and ends in the next is
+    compact too. Only the last block is incomplete.
     """
     n = len(fractional)
     nx, ny = (max(1, round(edge / _side(n, box))) for edge in np.diag(box)[:2])
@@ -273,7 +273,7 @@ def _block_pairs(
     outside = (low.min(axis=0) - reach > high + shifts[:, None]) | (high.max(axis=0) + reach < low + shifts[:, None])
     translation, other = np.nonzero(~outside.any(axis=2))
     images = members[other] + shifts[translation, None]
-    # distances are computed in single precision; what it may round off is added to the reach
+    # distances are computed in single precision; the possible rounding error is added to the reach
     squared_reach = np.float32(reach**2 + 32 * np.finfo(np.float32).eps * (images**2).sum(axis=2).max())
     near_low, near_high = low[other] + shifts[translation], high[other] + shifts[translation]
     block, image = _near_boxes(low, high, near_low, near_high, squared_reach, _side(len(wrapped), box))

@@ -70,7 +70,7 @@ def mesh_sum(
     Parameters
     ----------
     weights
-        ``(n_particles,)``: what S(m) sums, charges for example.
+        ``(n_particles,)``: the numbers that S(m) sums, for example charges.
     kernel
         Function of the squares of the reciprocal lattice vectors, ``(n1, n2, n3 // 2 + 1)``, nm-2, of which the first
         is m = 0.
@@ -102,10 +102,10 @@ def background_energy(charges: Float[Array, " particles"], volume: Float[Array, 
 def held_energy(
     charges: Float[Array, " particles"], pairs: Int[AnyArray, "pairs 2"], r2: Float[Array, " pairs"], alpha: float
 ) -> Float[Array, ""]:
-    """What reciprocal space holds of each charge with itself and of pairs that do not interact, (2.4), kJ/mol.
+    """Energy that reciprocal space counts for each charge with itself and pairs that do not interact, (2.4), kJ/mol.
 
     Both are thousands of times the energy of the system and nearly cancel in a molecule that is neutral, so they are
-    added up by particles.
+    added up particle by particle.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ _BITS = np.uint8(1) << np.arange(BLOCK, dtype=np.uint8)
 
 
 class Rows(NamedTuple):
-    """Attributes of a :class:`~openff_diffsystem.neighbors.NeighborList` that say who is whose neighbour."""
+    """The arrays of a :class:`NeighborList` that say which particles are neighbours."""
 
     blocks: Int[Array, "blocks 8"]
     row_block: Int[Array, " rows"]
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, neighbors: NeighborList) -> Rows:
-        """Those of a list."""
+        """The rows of a list."""
         return cls(*(getattr(neighbors, name) for name in cls._fields))
 
     def chunks(self) -> tuple[Shaped[Array, "chunks 256 ..."], ...]:
@@ -34,12 +34,12 @@ class Rows(NamedTuple):
     def per_particle(
         self, sums: Float[Array, "blocks 8 columns"], n_particles: int
     ) -> Float[Array, "{n_particles} columns"]:
-        """What blocks hold for their particles, ``(n_blocks, 8, n_columns)``, as ``(n_particles, n_columns)``."""
+        """Sums of the particles of blocks, ``(n_blocks, 8, n_columns)``, by particle, ``(n_particles, n_columns)``."""
         places = jnp.arange(self.blocks.size, dtype=jnp.int32)
         place = jnp.zeros(n_particles + 1, jnp.int32).at[self.blocks.ravel()].set(places)[:n_particles]
         return sums.reshape(-1, sums.shape[-1])[place]
 
 
 def interacting(lanes: UInt8[Array, "*pairs"]) -> Bool[Array, "*pairs 8"]:
-    """With which particles of the block a neighbour interacts, ``(..., 8)``, bool, of its lanes ``(...)``, uint8."""
+    """The particles of the block with which a neighbour interacts, ``(..., 8)``, from its lanes, ``(...)``, uint8."""
     return (lanes[..., None] & _BITS) != 0

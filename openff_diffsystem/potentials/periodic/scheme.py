@@ -17,7 +17,7 @@ OPENMM_CUTOFF = 1.0
 
 
 class EngineOptions(NamedTuple):
-    """What OpenMM has to be told and no SMIRNOFF file says; the defaults are what openff-interchange tells it.
+    """Options that OpenMM needs and no SMIRNOFF file has. The defaults are those of openff-interchange.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class CutoffScheme(NamedTuple):
         nm.
     switch_distance
         Where the Lennard-Jones interaction, or the pair form in its place, begins to be switched off, nm; the cutoff if
-        it is not.
+        it is not switched off.
     alpha
         Ewald splitting parameter, 1/nm; ``None`` for the reaction field.
     mesh
@@ -71,7 +71,7 @@ class CutoffScheme(NamedTuple):
     dielectric: float = REACTION_FIELD_DIELECTRIC
 
     def fits(self, other: CutoffScheme) -> bool:
-        """Whether a list made for one serves the other: they are equal, but for 5 percent of the points of a mesh."""
+        """Whether a list for one scheme can be used for the other: equal, but for 5 percent of the points of a mesh."""
         meshes = zip((self.mesh, self.dispersion_mesh), (other.mesh, other.dispersion_mesh), strict=True)
         return self._replace(mesh=None, dispersion_mesh=None) == other._replace(
             mesh=None, dispersion_mesh=None
@@ -79,7 +79,7 @@ class CutoffScheme(NamedTuple):
 
     @property
     def switch_width(self) -> float:
-        """Over which distance interactions other than Coulomb ones are switched off, nm."""
+        """The distance over which interactions other than Coulomb are switched off, nm."""
         return self.cutoff - self.switch_distance
 
 

@@ -1,7 +1,7 @@
 """timemachine's force-field files: one Python literal, read without running it.
 
-A dictionary from section to ``{"patterns": rows, "props": anything}``, and the names of the force fields of protein and
-water. A row is a SMIRKS and its numbers; a proper torsion has one list of terms instead.
+A dictionary from section to ``{"patterns": rows, "props": anything}``, with the names of the force fields of protein
+and water. A row is a SMIRKS and its numbers; the row of a proper torsion has one list of terms in place of the numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -30,7 +30,7 @@ NUMBERS_PER_ROW = {
     "AM1CCC": 1,
     "AM1BCCCCC": 1,
 }
-"""Sections with a fixed number of numbers per row, for environment and ligand alike."""
+"""How many numbers a row has, by section; the same for the environment and within the ligand."""
 
 WITHOUT_ROWS = ("AM1BCC", "PrecomputedCharge")
 
@@ -44,14 +44,15 @@ class Section:
     smirks
         One pattern per row.
     params
-        The numbers of each row: a float, a tuple of floats, or for proper torsions a list of terms.
+        The numbers of each row: a float, a tuple of floats, or for proper torsions a list of terms. Sections that this
+        package does not know may have any literals.
     props
         Anything that Python writes as a literal, or ``None``.
     """
 
     smirks: list[str]
     params: list[Any]
-    props: Any = None
+    props: object = None
 
 
 @dataclass
@@ -61,7 +62,7 @@ class ForceFieldFile:
     Attributes
     ----------
     sections
-        By name, without the ending ``Handler``.
+        By name, without the ending ``Handler`` of timemachine's classes.
     protein_ff, water_ff
         OpenMM's force fields for the surroundings of a ligand.
     """
@@ -89,7 +90,7 @@ class ForceFieldFile:
 
     @classmethod
     def parse(cls, text: str) -> ForceFieldFile:
-        """Read a text. Nothing in it is run; errors are those of :meth:`read`, without a path."""
+        """Read a text. Nothing in it is run. Errors are those of :meth:`read`, without the path."""
         content = _dictionary(text)
         names = {name: content.pop(name, default) for name, default in _NAMES.items()}
         for name, value in names.items():
@@ -98,14 +99,14 @@ class ForceFieldFile:
         return cls({name: _section(name, body) for name, body in content.items()}, *names.values())
 
     def format(self) -> str:
-        """The text, one row a line; every number reads back bit for bit.
+        """The text, one line per row. Every number is read back bit for bit.
 
         Raises
         ------
         NonFiniteParameterError
             If a number is NaN or infinite; the message names the section and the SMIRKS.
         CorruptFileError
-            If a row is not what its section takes.
+            If a row does not have what its section takes.
         """
         lines = ["{"]
         for name, section in checked(self.sections).items():
@@ -124,14 +125,14 @@ class ForceFieldFile:
 
 
 def checked(sections: Mapping[str, Section]) -> dict[str, Section]:
-    """Sections, made by hand perhaps, as they are read from a file: Python's numbers, as many as a row takes.
+    """Sections, perhaps made by hand, in the form in which files are read: Python's numbers, as many as a row takes.
 
     Raises
     ------
     NonFiniteParameterError
-        If a number is NaN or infinite: a file may hold no others.
+        If a number is NaN or infinite: a file cannot hold it.
     CorruptFileError
-        If a row is not what its section takes, or there are not as many rows as SMIRKS.
+        If a row does not have what its section takes, or there are not as many rows as SMIRKS.
     """
     result = {}
     for name, section in sections.items():
@@ -148,21 +149,21 @@ def checked(sections: Mapping[str, Section]) -> dict[str, Section]:
     return result
 
 
-def require_finite(name: str, pattern: str, params: Any) -> None:
-    """Raise a :class:`NonFiniteParameterError` if a number of a row, lists of terms among them, is NaN or infinite."""
+def require_finite(name: str, pattern: str, params: object) -> None:
+    """Raise a :class:`NonFiniteParameterError` if a number of a row, or of its terms, is NaN or infinite."""
     for number in _numbers(params):
         if not math.isfinite(number):
             raise NonFiniteParameterError(f"{name}, {pattern}: {number} is not a finite number")
 
 
 def _plain(params: Any) -> Any:
-    """Python's numbers and lists in the place of those of NumPy and jax, whose ``repr`` is no literal."""
+    """Numbers and arrays of NumPy and jax as Python's numbers and lists: the ``repr`` of others is not a literal."""
     if isinstance(params, (list, tuple)):
         return type(params)(_plain(one) for one in params)
     return params.tolist() if hasattr(params, "tolist") else params
 
 
-def _numbers(params: Any) -> Iterator[Any]:
+def _numbers(params: object) -> Iterator[Real]:
     if isinstance(params, (list, tuple)):
         for one in params:
             yield from _numbers(one)
@@ -190,7 +191,7 @@ def _dictionary(text: str) -> dict[str, Any]:
     return content
 
 
-def _section(name: str, body: Any) -> Section:
+def _section(name: str, body: object) -> Section:
     if not isinstance(body, dict) or not isinstance(body.get("patterns"), (list, tuple)):
         raise CorruptFileError(f"section {name} must be a dictionary with a list of patterns")
     if unknown := set(body) - {"patterns", "props"}:
@@ -209,15 +210,15 @@ def _section(name: str, body: Any) -> Section:
 
 
 def base_name(name: str) -> str:
-    """The kind of a section, whether for the environment, within the ligand, or for the solvent."""
+    """The kind of a section: its name without ``Intra`` (within the ligand) or ``Solvent``."""
     return name.removesuffix("Intra").removesuffix("Solvent")
 
 
-def _params(kind: str, values: list[Any], where: str) -> Any:
+def _params(kind: str, values: list[Any], where: str) -> object:
     if kind == "ProperTorsion":
         if len(values) != 1 or not isinstance(values[0], (list, tuple)):
             raise CorruptFileError(f"{where} must have one list of terms (k, phase, periodicity)")
-        # a term may stand for a list of one: timemachine ships a file that has it
+        # a single term may stand in place of a list of terms: timemachine ships a file with one
         terms = [values[0]] if values[0] and not isinstance(values[0][0], (list, tuple)) else values[0]
         for term in terms:
             if not isinstance(term, (list, tuple)) or len(term) != 3:
@@ -232,11 +233,11 @@ def _params(kind: str, values: list[Any], where: str) -> Any:
     return float(values[0]) if len(values) == 1 else tuple(map(float, values))
 
 
-def _check_numbers(values: Any, where: str) -> None:
+def _check_numbers(values: Iterable[object], where: str) -> None:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise CorruptFileError(f"{where}: {value!r} is not a finite number")
 
 
-def _row(smirks: str, params: Any) -> tuple:
+def _row(smirks: str, params: object) -> tuple:
     return (smirks, *params) if isinstance(params, tuple) else (smirks, params)

@@ -6,7 +6,9 @@ import copy
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from openff.toolkit import ForceField, Quantity
+from openff.toolkit.typing.engines.smirnoff import ParameterHandler
 
 from openff_diffsystem.chemistry.charges.sections import CHARGE_SECTIONS
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError, UnsupportedInputError
@@ -16,18 +18,18 @@ from openff_diffsystem.interop.timemachine.files.sections import CODECS, Codec
 from openff_diffsystem.parameters.offxml import handlers_of
 from openff_diffsystem.sections import SECTIONS
 
-_LEFT_BEHIND = ("Constraints", "Electrostatics")
-"""Sections that timemachine has no place for and that its own topologies decide: see docs/timemachine.md."""
+_LEFT_OUT = ("Constraints", "Electrostatics")
+"""Sections that timemachine's files do not have: its own topologies decide about them. See docs/timemachine.md."""
 
 _INCREMENTS = ("AM1CCC", "AM1BCCCCC")
 
 _CHARGES = ("AM1BCC", "PrecomputedCharge", "SimpleCharge", *_INCREMENTS)
 
 _MODELS = tuple(tag for tag in CHARGE_SECTIONS if tag != "LibraryCharges")
-"""Charge sections that cover whole molecules of any kind, in SMIRNOFF's order of precedence."""
+"""Sections that give charges to all atoms of any molecule, in SMIRNOFF's order of precedence."""
 
 
-def smirnoff_sections(force_field: Any) -> dict[str, Section]:
+def smirnoff_sections(force_field: ForceField) -> dict[str, Section]:
     """Bonded terms and Lennard-Jones of a force field, by timemachine's names.
 
     Raises
@@ -36,7 +38,7 @@ def smirnoff_sections(force_field: Any) -> dict[str, Section]:
         If a section or parameter has no counterpart.
     """
     handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
-    known = {codec.tag for codec in CODECS} | {*_LEFT_BEHIND, *CHARGE_SECTIONS}
+    known = {codec.tag for codec in CODECS} | {*_LEFT_OUT, *CHARGE_SECTIONS}
     for tag, handler in handlers.items():
         if tag not in known and handler.parameters:
             raise UnsupportedForceFieldError(f"timemachine has no counterpart of {tag}")
@@ -49,8 +51,8 @@ def smirnoff_sections(force_field: Any) -> dict[str, Section]:
     return sections
 
 
-def _props(handler: Any) -> dict[str, Any] | None:
-    """What timemachine's own files say of Lennard-Jones; nothing reads it. The scale of 1-4 pairs is checked."""
+def _props(handler: ParameterHandler) -> dict[str, str | float] | None:
+    """What timemachine's own files note about Lennard-Jones; nothing reads it. The scale of 1-4 pairs is checked."""
     if handler.TAGNAME != "vdW":
         return None
     if handler.potential != "Lennard-Jones-12-6" or handler.combining_rules != "Lorentz-Berthelot":
@@ -68,32 +70,32 @@ def _props(handler: Any) -> dict[str, Any] | None:
 
 
 def to_timemachine(
-    force_field: Any,
-    charges: str | Mapping[str, Section] = "am1bcc",
+    force_field: ForceField,
+    charges: str | Mapping[str, Section] | object = "am1bcc",
     *,
     protein_ff: str = PROTEIN_FF,
     water_ff: str = WATER_FF,
 ) -> str:
     """A force field as the text of a timemachine file.
 
-    Constraints and Electrostatics have no place in it.
+    The file has no place for Constraints and Electrostatics.
 
     Parameters
     ----------
     force_field
         ``ForceField``, swapped or stock.
     charges
-        ``"am1bcc"`` or ``"precomputed"`` for the charge section of the file, in place of those of the force field; or
-        the sections themselves, by name, for example those of a file that :func:`read_timemachine` was told to ignore.
+        What takes the place of the force field's charges: ``"am1bcc"`` or ``"precomputed"``; or sections by name, for
+        example those of another file that :func:`read_timemachine` was told to ignore.
     protein_ff, water_ff
         OpenMM's force fields for the surroundings of a ligand.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If timemachine cannot represent the force field, or ``charges`` has a section of something else.
+        If timemachine cannot represent the force field, or ``charges`` has a section that is not one of charges.
     UnsupportedInputError
-        If ``charges`` is neither a name nor sections.
+        If ``charges`` is neither a name nor a mapping.
     """
     if isinstance(charges, str):
         named = {"am1bcc": "AM1BCC", "precomputed": "PrecomputedCharge"}
@@ -110,35 +112,36 @@ def to_timemachine(
 
 def read_timemachine(
     path: str | os.PathLike[str] | ForceFieldFile,
-    template: Any = None,
+    template: ForceField | None = None,
     *,
     ignore: Iterable[str] = (),
     load_plugins: bool = True,
-) -> Any:
+) -> ForceField:
     """A timemachine file as a SMIRNOFF ``ForceField``.
 
     Parameters
     ----------
     path
-        The file, or what was read of it.
+        The path of a file, or its content.
     template
-        The ``ForceField`` that the file descends from. The result is a copy of it with the numbers of the file: numbers
-        that did not change stay as they are, with their unit and text, changed ones are written in the unit they had.
-        Library charges, which timemachine's files with AM1-BCC do not hold, stay as well. Without a template, a new
-        force field holds the sections of the file in MD units, and SMIRNOFF's defaults.
+        The ``ForceField`` that the file was made from. The result is a copy of it with the numbers of the file. Numbers
+        that did not change keep their unit and text; changed ones are written in the same unit as before. Library
+        charges, which timemachine's files with AM1-BCC do not have, stay as well. Without a template the result is a
+        new force field: the sections of the file in MD units, and SMIRNOFF's defaults.
     ignore
-        Sections, by timemachine's names, to leave behind: those of the file, for example ``("AM1CCC",)``, which
-        SMIRNOFF cannot represent, and those that a template has and the file lacks, which then stay as they are.
-        Charges that stay although the file has others, or none, need the name of their section too: ``("AM1BCC",)``.
+        Names of timemachine's sections. Sections of the file with such a name are left out, for example
+        ``("AM1CCC",)``, which SMIRNOFF cannot represent. Sections of a template that the file lacks stay as they are if
+        they are named here. If the file has other charges than the template, or none, the template's charges stay only
+        if the section of the file, or ``"AM1BCC"``, is named here.
     load_plugins
-        Give our handlers, not the stock ones, where there is no template.
+        Without a template: whether the handlers are ours, not the stock ones.
 
     Raises
     ------
     CorruptFileError
         If it is not such a file; the message names the section and the row.
     ParameterMismatchError
-        If the template has other SMIRKS, a section that the file lacks, or charges that are not the file's.
+        If the template has other SMIRKS, a section that the file lacks, or other charges than the file.
     NonFiniteParameterError
         If a number is NaN or infinite.
     UnsupportedForceFieldError
@@ -153,7 +156,7 @@ def read_timemachine(
         return _into_template(sections, template, ignore)
     if precomputed := _of_kind(sections, "PrecomputedCharge"):
         raise UnsupportedForceFieldError(
-            "PrecomputedCharge: SMIRNOFF has no section for charges that molecules bring; pass "
+            "PrecomputedCharge: SMIRNOFF has no section for charges that come with the molecules; pass "
             f"ignore={precomputed!r}, and the molecules as charge_from_molecules wherever the force field is used"
         )
     return _new_force_field(sections, load_plugins)
@@ -170,7 +173,7 @@ def _check_sections(sections: dict[str, Section]) -> None:
         if kind in _INCREMENTS:
             raise UnsupportedForceFieldError(
                 f"{name}: SMIRNOFF's ChargeIncrementModel knows neither AM1-BCC's aromaticity nor first matches; "
-                f"pass ignore=({name!r}, ...) to leave these charges behind"
+                f"pass ignore=({name!r}, ...) to leave these charges out"
             )
         if kind not in codecs | {"AM1BCC", "PrecomputedCharge", "SimpleCharge"}:
             raise UnsupportedForceFieldError(f"SMIRNOFF has no counterpart of section {name}; pass it in ignore")
@@ -185,7 +188,7 @@ def _check_sections(sections: dict[str, Section]) -> None:
                 )
 
 
-def _into_template(sections: dict[str, Section], template: Any, ignore: set[str]) -> Any:
+def _into_template(sections: dict[str, Section], template: ForceField, ignore: set[str]) -> ForceField:
     result = copy.deepcopy(template)
     handlers = {handler.TAGNAME: handler for handler in handlers_of(result)}
     if "SimpleCharge" in sections:
@@ -204,12 +207,12 @@ def _into_template(sections: dict[str, Section], template: Any, ignore: set[str]
 
 
 def _check_charges(sections: dict[str, Section], models: list[str], ignore: set[str]) -> None:
-    """The template's models of charges, ``models``, have to be the file's, unless these are ignored."""
+    """Raise unless the template's charge models are those of the file, or the user agreed to the difference."""
     stays = f"the template's charges ({', '.join(models) or 'of the molecules'}) would stay"
     if precomputed := _of_kind(sections, "PrecomputedCharge"):
         if models:
             raise ParameterMismatchError(
-                f"PrecomputedCharge: molecules bring their charges, and {stays}; pass ignore={precomputed!r} to agree"
+                f"PrecomputedCharge: charges come with the molecules, and {stays}; pass ignore={precomputed!r} to agree"
             )
     elif am1bcc := _of_kind(sections, "AM1BCC"):
         if models != ["ToolkitAM1BCC"]:
@@ -218,7 +221,7 @@ def _check_charges(sections: dict[str, Section], models: list[str], ignore: set[
         raise ParameterMismatchError(f"the file has no charges, and {stays}; pass ignore=('AM1BCC',) to agree")
 
 
-def _write_section(codec: Codec, handler: Any, section: Section) -> None:
+def _write_section(codec: Codec, handler: ParameterHandler, section: Section) -> None:
     present = codec.section(handler)
     if present.smirks != section.smirks:
         differences = set(present.smirks) ^ set(section.smirks)
@@ -229,9 +232,7 @@ def _write_section(codec: Codec, handler: Any, section: Section) -> None:
             codec.write(handler, parameter, new, old)
 
 
-def _new_force_field(sections: dict[str, Section], load_plugins: bool) -> Any:
-    from openff.toolkit import ForceField
-
+def _new_force_field(sections: dict[str, Section], load_plugins: bool) -> ForceField:
     result = ForceField(load_plugins=load_plugins)
     for codec in CODECS:
         if codec.name in sections:
@@ -247,9 +248,7 @@ def _new_force_field(sections: dict[str, Section], load_plugins: bool) -> Any:
     return result
 
 
-def _add_library_charges(force_field: Any, section: Section) -> None:
-    from openff.toolkit import Quantity
-
+def _add_library_charges(force_field: ForceField, section: Section) -> None:
     handler = force_field.get_parameter_handler("LibraryCharges", {"version": SECTIONS["LibraryCharges"].version})
     for smirks, charge in zip(section.smirks, section.params, strict=True):
         value = Quantity(charge / CHARGE_SCALE, "elementary_charge")

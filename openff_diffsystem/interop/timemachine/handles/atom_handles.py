@@ -1,19 +1,21 @@
-"""timemachine's handles of atoms: Lennard-Jones, and charges by SMIRKS."""
+"""timemachine's handles of atoms: Lennard-Jones parameters, and charges by SMIRKS."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
+from jaxtyping import Array, Float, Int
+from rdkit import Chem
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.interop.timemachine.handles.handle import Handle
 from openff_diffsystem.interop.timemachine.handles.smirks import apply, as_array, assign, cached, gather, molecule_key
 from openff_diffsystem.parameters.affine import AffineMap
 
 
-def atom_rows(mol: Any, key: bytes, smirks: Sequence[str]) -> np.ndarray:
+def atom_rows(mol: Chem.Mol, key: bytes, smirks: Collection[str]) -> Int[np.ndarray, " atoms"]:
     """The row of ``params`` of each atom, ``(n_atoms,)``; row 0 where nothing matches, as in timemachine."""
     idxs, rows = assign(mol, key, smirks, 1, tuple)
     result = np.zeros(mol.GetNumAtoms(), dtype=np.int64)
@@ -21,15 +23,19 @@ def atom_rows(mol: Any, key: bytes, smirks: Sequence[str]) -> np.ndarray:
     return result
 
 
-class _AtomHandle(Handle):
+class _AtomHandle(Handle[Float[AnyArray, "atoms ..."]]):
     @classmethod
     def _linear(
-        cls, params: Any, smirks: Sequence[str], mol: Any, weights: tuple[float, ...] | None = None
+        cls,
+        params: Float[AnyArray, "..."],
+        smirks: Collection[str],
+        mol: Chem.Mol,
+        weights: tuple[float, ...] | None = None,
     ) -> AffineMap:
         cls._check_shape(params.shape, len(smirks))
         if not len(smirks) and mol.GetNumAtoms():
             raise UnassignedParameterError(
-                f"{cls.__name__} has no SMIRKS: no atom has ({', '.join(cls.columns)}), not even the first row's"
+                f"{cls.__name__} has no SMIRKS, and no first row that atoms without a match could take"
             )
         key = molecule_key(mol)
         return cached(
@@ -39,15 +45,15 @@ class _AtomHandle(Handle):
 
 
 class LennardJonesHandler(_AtomHandle):
-    """Lennard-Jones: rows ``(sigma, sqrt(epsilon))``, nm and sqrt(kJ/mol).
+    """Lennard-Jones: rows ``(sigma, sqrt(epsilon))``, nm and (kJ/mol)^(1/2).
 
-    The square root is differentiable where epsilon is zero (hydrogens of TIP3P), epsilon is not.
+    Energies are differentiable in the square root where epsilon is zero (hydrogens of TIP3P), and in epsilon not.
     """
 
     columns = ("sigma", "sqrt(epsilon)")
 
     @classmethod
-    def static_parameterize(cls, params: Any, smirks: Sequence[str], mol: Any) -> Any:
+    def static_parameterize(cls, params: object, smirks: Collection[str], mol: Chem.Mol) -> Float[Array, "atoms 2"]:
         """``(n_atoms, 2)``, a jax array: sigma/2 and sqrt(epsilon), so that sums and products combine pairs.
 
         Raises
@@ -60,11 +66,11 @@ class LennardJonesHandler(_AtomHandle):
 
 
 class LennardJonesIntraHandler(LennardJonesHandler):
-    """Within the ligand."""
+    """The same within the ligand."""
 
 
 class LennardJonesSolventHandler(LennardJonesHandler):
-    """Between ligand and solvent; timemachine reads it and no longer uses it."""
+    """The same between ligand and solvent; timemachine reads it and no longer uses it."""
 
 
 class SimpleChargeHandler(_AtomHandle):
@@ -73,8 +79,8 @@ class SimpleChargeHandler(_AtomHandle):
     columns = ("charge",)
 
     @classmethod
-    def static_parameterize(cls, params: Any, smirks: Sequence[str], mol: Any) -> Any:
-        """``(n_atoms,)``; an atom that nothing matches gets the first charge, as in timemachine.
+    def static_parameterize(cls, params: object, smirks: Collection[str], mol: Chem.Mol) -> Float[AnyArray, " atoms"]:
+        """``(n_atoms,)``; an atom that no pattern matches gets the first charge, as in timemachine.
 
         Raises
         ------
@@ -86,8 +92,8 @@ class SimpleChargeHandler(_AtomHandle):
 
 
 class SimpleChargeIntraHandler(SimpleChargeHandler):
-    """Within the ligand."""
+    """The same within the ligand."""
 
 
 class SimpleChargeSolventHandler(SimpleChargeHandler):
-    """Between ligand and solvent; timemachine reads it and no longer uses it."""
+    """The same between ligand and solvent; timemachine reads it and no longer uses it."""

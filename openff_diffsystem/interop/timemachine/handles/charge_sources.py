@@ -11,7 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
+from numpy.typing import ArrayLike
+from openff.toolkit import ForceField
+from openff.toolkit.typing.engines.smirnoff import ParameterHandler
+from rdkit import Chem
 
+from openff_diffsystem._jax.types import AnyArray
+from openff_diffsystem.chemistry.charges.models import charges_from_method, registered_toolkits
+from openff_diffsystem.chemistry.charges.sections import CHARGE_SECTIONS, atom_charges
+from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     ParameterMismatchError,
@@ -20,9 +29,13 @@ from openff_diffsystem.exceptions import (
 from openff_diffsystem.interop.timemachine.conventions import CHARGE_SCALE
 from openff_diffsystem.interop.timemachine.handles.handle import Handle
 from openff_diffsystem.interop.timemachine.handles.smirks import as_array, cached, molecule_key
+from openff_diffsystem.neural import EspalomaCharges, MoleculeGraph, espaloma_charges, load_espaloma
+from openff_diffsystem.neural.models.espaloma import model_version
 from openff_diffsystem.parameters.affine import AffineMap
+from openff_diffsystem.parameters.layout import ParameterLayout
+from openff_diffsystem.parameters.offxml import handlers_of, read_handlers
 
-ChargeSource = Callable[[Any], Any]
+ChargeSource = Callable[[Chem.Mol], ArrayLike]
 """From an RDKit molecule to charges, ``(n_atoms,)``, elementary charges."""
 
 
@@ -38,27 +51,24 @@ class ToolkitCharges:
 
     method: str
 
-    def __call__(self, mol: Any) -> np.ndarray:
+    def __call__(self, mol: Chem.Mol) -> Float[np.ndarray, " atoms"]:
         """``(n_atoms,)``, e.
 
         Raises
         ------
         ChargeAssignmentError
-            If no registered toolkit can do it.
+            If no registered toolkit has the method, or the method fails.
         """
-        from openff_diffsystem.chemistry.charges.models import charges_from_method, registered_toolkits
-        from openff_diffsystem.chemistry.molecule import as_molecule
-
         return cached(
             ("toolkit charges", self.method, molecule_key(mol), registered_toolkits()),
             lambda: charges_from_method(as_molecule(mol), self.method),
         )
 
 
-def check_charges(charges: Any, mol: Any, source: Any) -> None:
+def check_charges(charges: Shaped[AnyArray, "..."], mol: Chem.Mol, source: object) -> None:
     """Raise an error that names the source, and the atom, unless there is one finite charge per atom.
 
-    Of traced charges the shape alone is known.
+    While jax traces, only the shape is checked.
     """
     name = getattr(source, "__qualname__", None) or repr(source)
     if charges.shape != (mol.GetNumAtoms(),):
@@ -70,22 +80,21 @@ def check_charges(charges: Any, mol: Any, source: Any) -> None:
     if (bad := np.flatnonzero(~np.isfinite(charges))).size:
         atom = mol.GetAtomWithIdx(int(bad[0]))
         raise ChargeAssignmentError(
-            f"{name} gave {bad.size} charges that are no finite numbers, the first of them {charges[bad[0]]} for atom "
+            f"{name} gave {bad.size} charges that are not finite numbers, the first one {charges[bad[0]]} for atom "
             f"{atom.GetIdx()} ({atom.GetSymbol()})"
         )
 
 
-class FunctionChargeHandler(Handle):
-    """Charges from a function: a network, another program.
+class FunctionChargeHandler(Handle[Float[Array, " atoms"]]):
+    """Charges from a function: a network, or another program.
 
     Parameters
     ----------
     function
-        ``function(mol)``, or ``function(params, mol)`` where there are ``params``: charges, ``(n_atoms,)``, e.
-        Where jax can trace it, gradients reach ``params``. It pickles if the function does. Charges that are no
-        finite numbers are an error where they are known, which they are not while jax traces.
+        ``function(mol)``, or ``function(params, mol)`` if ``params`` are given. Returns charges, ``(n_atoms,)``, e. If
+        jax can trace the function, gradients reach ``params``. The handle can be pickled if the function can.
     params
-        Any pytree, for example the weights of a network; ``None`` for a function without.
+        Any pytree, for example the weights of a network; ``None`` for a function without parameters.
     """
 
     def __init__(self, function: Callable[..., Any], params: Any = None) -> None:
@@ -95,20 +104,20 @@ class FunctionChargeHandler(Handle):
         self.props = None
         self._has_params = params is not None
 
-    def partial_parameterize(self, params: Any, mol: Any) -> Any:
+    def partial_parameterize(self, params: Any, mol: Chem.Mol) -> Float[Array, " atoms"]:
         """``(n_atoms,)``, a jax array, times the square root of 138.935456.
 
         Raises
         ------
         ChargeAssignmentError
-            If the function does not give one finite charge per atom.
+            If the function does not give one finite charge per atom. While jax traces, only the shape is checked.
         """
         charges = jnp.asarray(self.function(params, mol) if self._has_params else self.function(mol))
         check_charges(charges, mol, self.function)
         return charges * CHARGE_SCALE
 
     def serialize(self) -> dict[str, dict[str, Any]]:
-        """Not possible: the format holds literals."""
+        """Not possible: the format has literals only."""
         raise UnsupportedForceFieldError(_NOT_IN_FILES.format("charges from a function"))
 
 
@@ -118,7 +127,7 @@ class NeuralChargeHandler(FunctionChargeHandler):
     Parameters
     ----------
     network
-        What :func:`~openff_diffsystem.neural.load_espaloma` returned: the ``params``.
+        What :func:`~openff_diffsystem.neural.load_espaloma` returns. It becomes the ``params``.
 
     Raises
     ------
@@ -126,25 +135,21 @@ class NeuralChargeHandler(FunctionChargeHandler):
         If expaloma is not installed.
     """
 
-    def __init__(self, network: Any = None) -> None:
-        """Take a network; the weights that expaloma ships unless given."""
-        from openff_diffsystem.neural import load_espaloma
-
+    def __init__(self, network: EspalomaCharges | None = None) -> None:
+        """Take a network; by default the one with the weights that expaloma ships."""
         super().__init__(_network_charges, load_espaloma() if network is None else network)
 
     @classmethod
-    def from_force_field(cls, force_field: Any) -> NeuralChargeHandler:
+    def from_force_field(cls, force_field: ForceField) -> NeuralChargeHandler:
         """The network that the NeuralCharges section of a swapped ``ForceField`` names, for every molecule.
 
-        Library charges, which come first in a SMIRNOFF force field, are not asked.
+        Library charges, which take precedence in a SMIRNOFF force field, are not used.
 
         Raises
         ------
         UnsupportedForceFieldError
             If there is no such section, or it names no model.
         """
-        from openff_diffsystem.parameters.offxml import handlers_of
-
         for handler in handlers_of(force_field):
             if handler.TAGNAME == "NeuralCharges":
                 return cls(handler.params)
@@ -154,19 +159,17 @@ class NeuralChargeHandler(FunctionChargeHandler):
         )
 
 
-def _network_charges(network: Any, mol: Any) -> Any:
-    from openff_diffsystem.neural import MoleculeGraph, espaloma_charges
-
+def _network_charges(network: EspalomaCharges, mol: Chem.Mol) -> Float[Array, " atoms"]:
     graph = cached(("graph", molecule_key(mol)), lambda: MoleculeGraph.from_molecule(mol))
     return espaloma_charges(network, graph)
 
 
-class ForceFieldChargeHandler(Handle):
+class ForceFieldChargeHandler(Handle[Float[Array, " atoms"]]):
     """Charges as a SMIRNOFF force field assigns them: library, network, NAGL, increments, AM1-BCC, in that order.
 
     ``params``, ``(n_values,)``, are library charges and increments, times the square root of 138.935456;
-    ``smirks`` has the pattern of each. Charges of a network (NeuralCharges) are constants here:
-    :class:`NeuralChargeHandler` has its weights as ``params``.
+    ``smirks`` has the pattern of each. Charges of a network (NeuralCharges) are constants here. To have its weights as
+    ``params``, use :class:`NeuralChargeHandler`.
 
     Parameters
     ----------
@@ -174,9 +177,7 @@ class ForceFieldChargeHandler(Handle):
         ``ForceField``, swapped or stock.
     """
 
-    def __init__(self, force_field: Any) -> None:
-        from openff_diffsystem.chemistry.charges.sections import CHARGE_SECTIONS
-
+    def __init__(self, force_field: ForceField) -> None:
         charges_only = copy.deepcopy(force_field)
         for tag in list(charges_only.registered_parameter_handlers):
             if tag not in CHARGE_SECTIONS:
@@ -187,7 +188,7 @@ class ForceFieldChargeHandler(Handle):
         self.params = values * CHARGE_SCALE
         self.props = None
 
-    def partial_parameterize(self, params: Any, mol: Any) -> Any:
+    def partial_parameterize(self, params: object, mol: Chem.Mol) -> Float[Array, " atoms"]:
         """``(n_atoms,)``, a jax array, times the square root of 138.935456.
 
         Raises
@@ -195,12 +196,10 @@ class ForceFieldChargeHandler(Handle):
         ChargeAssignmentError
             If no section covers every atom, or a toolkit cannot compute charges.
         """
-        from openff_diffsystem.chemistry.charges.models import registered_toolkits
-
         params = as_array(params)
         if params.shape != (len(self.smirks),):
             raise ParameterMismatchError(
-                f"ForceFieldChargeHandler: params must have shape {(len(self.smirks),)}, they have {params.shape}"
+                f"ForceFieldChargeHandler: params must have shape {(len(self.smirks),)}; they have {params.shape}"
             )
         linear = cached(
             ("force field charges", self.offxml, molecule_key(mol), registered_toolkits(), _model_version(self.offxml)),
@@ -219,30 +218,21 @@ _NOT_IN_FILES = (
 
 
 @lru_cache(maxsize=64)
-def _charge_handlers(offxml: str) -> tuple[dict[str, Any], Any, np.ndarray]:
-    from openff.toolkit import ForceField
-
-    from openff_diffsystem.parameters.offxml import handlers_of, read_handlers
-
+def _charge_handlers(offxml: str) -> tuple[dict[str, ParameterHandler], ParameterLayout, Float[np.ndarray, " values"]]:
     handlers = handlers_of(ForceField(offxml, load_plugins=True))
     layout, values = read_handlers(handlers)
     return {handler.TAGNAME: handler for handler in handlers}, layout, values
 
 
 def _model_version(offxml: str) -> tuple[int, ...]:
-    """What changes when the file of weights that a NeuralCharges section names is written anew."""
+    """A value that changes when the file of weights that a NeuralCharges section names is written again."""
     section = _charge_handlers(offxml)[0].get("NeuralCharges")
     if section is None:
         return ()
-    from openff_diffsystem.neural.models.espaloma import model_version
-
     return model_version(section.model)
 
 
-def _force_field_map(offxml: str, mol: Any) -> AffineMap:
-    from openff_diffsystem.chemistry.charges.sections import atom_charges
-    from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
-
+def _force_field_map(offxml: str, mol: Chem.Mol) -> AffineMap:
     handlers, layout, _ = _charge_handlers(offxml)
     rows = atom_charges(PreparedMolecule(as_molecule(mol)), handlers, layout)
     rows.offset = rows.offset * CHARGE_SCALE

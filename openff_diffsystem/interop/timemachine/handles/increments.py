@@ -1,16 +1,16 @@
-"""Bond charge increments on top of base charges, whose sum they keep, in the aromaticity model of AM1-BCC.
+"""Bond charge increments, which are added to base charges and keep their sum, in the aromaticity model of AM1-BCC.
 
-Jakalian, Jack and Bayly, J. Comput. Chem. 23, 1623 (2002), describe five kinds of aromatic rings on a Kekulé
-structure. Six-membered rings count first, and later kinds may rest on rings found before them.
+Jakalian, Jack and Bayly, J. Comput. Chem. 23, 1623 (2002), describe five kinds of aromatic rings of a Kekulé
+structure. Six-membered rings are found first; later kinds may depend on rings that were found before.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
+from jaxtyping import Float, Int
 from rdkit import Chem
 
 from openff_diffsystem.chemistry.matching import parsed, tagged_matches
@@ -26,8 +26,10 @@ _Y = "#6X2-1,#7X2-1,#8X2,#16X2,#7X3,#15X3"
 """Atoms that can give a lone pair to the ring."""
 
 
-def directed_bonds(mol: Any, smirks: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The pattern of each directed bond: the first that matches it, in the aromaticity model of AM1-BCC.
+def directed_bonds(
+    mol: Chem.Mol, smirks: Collection[str]
+) -> tuple[Int[np.ndarray, "matched 2"], Int[np.ndarray, " matched"]]:
+    """The first pattern that matches each directed bond, in the aromaticity model of AM1-BCC.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def directed_bonds(mol: Any, smirks: Sequence[str]) -> tuple[np.ndarray, np.ndar
     """
     for pattern in smirks:
         if parsed(pattern).tags != (1, 2):
-            raise UnsupportedForceFieldError(f"a bond charge increment tags atoms :1 and :2, {pattern!r} does not")
+            raise UnsupportedForceFieldError(f"a bond charge increment tags atoms :1 and :2, but {pattern!r} does not")
     assigned: dict[tuple[int, ...], int] = {}
     for atoms, row in tagged_matches(with_am1bcc_aromaticity(mol), [Pattern(pattern) for pattern in smirks]):
         assigned.setdefault(atoms, row)
@@ -46,8 +48,13 @@ def directed_bonds(mol: Any, smirks: Sequence[str]) -> tuple[np.ndarray, np.ndar
     return idxs, np.array(list(assigned.values()), dtype=np.int64)
 
 
-def increment_map(idxs: np.ndarray, rows: np.ndarray, base: np.ndarray, n_parameters: int) -> AffineMap:
-    """``base``, ``(n_atoms,)``, plus and minus the increments of each directed bond."""
+def increment_map(
+    idxs: Int[np.ndarray, "matched 2"],
+    rows: Int[np.ndarray, " matched"],
+    base: Float[np.ndarray, " atoms"],
+    n_parameters: int,
+) -> AffineMap:
+    """The map from increments to charges: ``base`` plus and minus the increment of each directed bond."""
     weights: dict[tuple[int, int], float] = defaultdict(float)
     for (gains, loses), row in zip(idxs.tolist(), rows.tolist(), strict=True):
         weights[gains, row] += 1.0
@@ -60,8 +67,8 @@ def increment_map(idxs: np.ndarray, rows: np.ndarray, base: np.ndarray, n_parame
     return AffineMap(table.flatten(), (len(base),), n_parameters)
 
 
-def kekulized_copy(mol: Any) -> Any:
-    """A copy with double bonds in place and no aromatic flags."""
+def kekulized_copy(mol: Chem.Mol) -> Chem.RWMol:
+    """A copy with single and double bonds and no aromatic flags."""
     copy = Chem.RWMol(mol)
     Chem.Kekulize(copy, clearAromaticFlags=True)
     copy.UpdatePropertyCache(strict=False)
@@ -69,7 +76,7 @@ def kekulized_copy(mol: Any) -> Any:
     return copy
 
 
-def with_am1bcc_aromaticity(mol: Any) -> Any:
+def with_am1bcc_aromaticity(mol: Chem.Mol) -> Chem.RWMol:
     """A copy whose aromatic atoms and bonds are those of AM1-BCC."""
     copy = kekulized_copy(mol)
     six = _mark(copy, _rings(copy, [_X] * 6, "=-=-=-"))
@@ -82,16 +89,18 @@ def with_am1bcc_aromaticity(mol: Any) -> Any:
     return copy
 
 
-def _rings(mol: Any, atoms: list[str], bonds: str) -> list[tuple[int, ...]]:
-    """The atoms of each ring, once; the last bond is the one back to the first atom."""
+def _rings(mol: Chem.Mol, atoms: list[str], bonds: str) -> list[tuple[int, ...]]:
+    """The atoms of each ring, once. The last bond leads back to the first atom."""
     first, *others = (f"[{atom}]" for atom in atoms)
     chain = "".join(f"{bond}@{atom}" for bond, atom in zip(bonds[:-1], others, strict=True))
     query = parsed(f"{first}1{chain}{bonds[-1]}@1").query
     return list(mol.GetSubstructMatches(query, uniquify=True, maxMatches=10**6))
 
 
-def _mark_until_settled(mol: Any, atoms: list[str], bonds: str, six: set[int], aromatic: tuple[int, ...]) -> set[int]:
-    """Rings of which the named atoms are in six-membered aromatic rings, until no more are found."""
+def _mark_until_settled(
+    mol: Chem.Mol, atoms: list[str], bonds: str, six: set[int], aromatic: tuple[int, ...]
+) -> set[int]:
+    """Mark rings whose atoms at the places ``aromatic`` are in six-membered aromatic rings, until no more are found."""
     found: set[int] = set()
     while True:
         rings = [ring for ring in _rings(mol, atoms, bonds) if all(ring[i] in six | found for i in aromatic)]
@@ -101,8 +110,8 @@ def _mark_until_settled(mol: Any, atoms: list[str], bonds: str, six: set[int], a
         found = more
 
 
-def _mark(mol: Any, rings: list[tuple[int, ...]]) -> set[int]:
-    """Flag the atoms of rings, and every ring bond between two atoms of one ring, as aromatic."""
+def _mark(mol: Chem.Mol, rings: list[tuple[int, ...]]) -> set[int]:
+    """Flag the atoms of rings, and every ring bond between two atoms of one ring, as aromatic. Returns the atoms."""
     for ring in rings:
         members = set(ring)
         for index in ring:

@@ -1,15 +1,17 @@
-"""The row of ``params`` of each term of an RDKit molecule, and the linear map from rows to terms; each found once."""
+"""The row of ``params`` of each term of an RDKit molecule, and the map from rows to terms. Both are kept in caches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Hashable
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from cachetools import LRUCache
+from jaxtyping import Float, Int
 from rdkit import Chem
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.chemistry.matching import AtomIndices, last_match_wins, parsed
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.parameters.affine import AffineMap
@@ -17,35 +19,37 @@ from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
 
 _PREPARED: LRUCache = LRUCache(maxsize=1024)
 _FOUND: LRUCache = LRUCache(maxsize=32768)
-"""Assignments, maps and charges by molecule, SMIRKS and whatever else they depend on."""
+"""Assignments, maps and charges by molecule, SMIRKS and everything else that they depend on."""
 _NO_CONFORMERS = int(Chem.PropertyPickleOptions.NoConformers)
+
+Answer = TypeVar("Answer")
 
 
 class Assigned(NamedTuple):
     """Terms of one molecule: atoms ``(n_terms, n_atoms_per_term)``, int32, and rows of ``params``, ``(n_terms,)``."""
 
-    idxs: np.ndarray
-    rows: np.ndarray
+    idxs: Int[np.ndarray, "terms atoms"]
+    rows: Int[np.ndarray, " terms"]
 
 
 class Pattern(NamedTuple):
-    """A SMIRKS where parameters with SMIRKS are asked for."""
+    """A SMIRKS, for functions that take parameters with SMIRKS."""
 
     smirks: str
 
 
-def molecule_key(mol: Any) -> bytes:
-    """Equal for molecules with equal atoms and bonds in the same order, whatever their conformers and properties."""
+def molecule_key(mol: Chem.Mol) -> bytes:
+    """Equal for molecules with equal atoms and bonds in the same order; conformers and properties do not count."""
     return mol.ToBinary(_NO_CONFORMERS)
 
 
 def assign(
-    mol: Any, key: bytes, smirks: Sequence[str], n_atoms: int, canonical: Callable[[AtomIndices], AtomIndices]
+    mol: Chem.Mol, key: bytes, smirks: Collection[str], n_atoms: int, canonical: Callable[[AtomIndices], AtomIndices]
 ) -> Assigned:
     """Match a list of SMIRKS: the last one that matches a group of atoms wins.
 
-    Groups come in the order in which they were first matched. There is no limit on the number of matches, and
-    SMIRKS that name a chirality are honoured.
+    Groups of atoms come in the order in which they were first matched. There is no limit on the number of matches, and
+    chirality in SMIRKS counts.
 
     Parameters
     ----------
@@ -54,12 +58,12 @@ def assign(
     n_atoms
         Atoms per term.
     canonical
-        Maps equivalent orders of the same atoms onto one.
+        Gives one order for all equivalent orders of the same atoms.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If RDKit cannot parse a SMIRKS, or it tags another number of atoms.
+        If RDKit cannot parse a SMIRKS, or the SMIRKS does not tag ``n_atoms`` atoms.
     """
 
     def search() -> Assigned:
@@ -73,7 +77,7 @@ def assign(
     return cached(("assigned", key, tuple(smirks), n_atoms, canonical), search)
 
 
-def _prepared(mol: Any, key: bytes) -> Any:
+def _prepared(mol: Chem.Mol, key: bytes) -> Chem.Mol:
     """A copy in SMIRNOFF's aromaticity model (MDL), ready for substructure search."""
     if key not in _PREPARED:
         copy = Chem.Mol(mol)
@@ -83,8 +87,13 @@ def _prepared(mol: Any, key: bytes) -> Any:
     return _PREPARED[key]
 
 
-def gather(rows: np.ndarray, shape: tuple[int, ...], extra_columns: int = 0, weights: Any = None) -> AffineMap:
-    """``params[rows]``, with columns of zeros appended and each column times its weight.
+def gather(
+    rows: Int[np.ndarray, " terms"],
+    shape: tuple[int, ...],
+    extra_columns: int = 0,
+    weights: tuple[float, ...] | None = None,
+) -> AffineMap:
+    """The map to ``params[rows]``, with columns of zeros appended, and each column multiplied by its weight.
 
     Parameters
     ----------
@@ -103,21 +112,21 @@ def gather(rows: np.ndarray, shape: tuple[int, ...], extra_columns: int = 0, wei
     return AffineMap(table.flatten(), result, shape)
 
 
-def cached(question: Hashable, build: Callable[[], Any]) -> Any:
-    """What ``build`` gave when the question was first asked; errors are not kept."""
+def cached(question: Hashable, build: Callable[[], Answer]) -> Answer:
+    """What ``build`` returned for the same question before; it is called for a new one. Errors are not kept."""
     known = _FOUND.get(question)
     if known is None:
         known = _FOUND[question] = build()
     return known
 
 
-def apply(linear: AffineMap, params: Any) -> Any:
+def apply(linear: AffineMap, params: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
     """Apply a map to NumPy or jax arrays, traced or not; the result is of the same kind."""
     return linear.on_host(params) if isinstance(params, np.ndarray) else linear(params)
 
 
-def as_array(params: Any) -> Any:
-    """``params`` as an array of floating-point numbers: as they are, or cast from a list or from integers."""
+def as_array(params: Any) -> Float[AnyArray, "..."]:
+    """``params`` as an array of floating-point numbers: as they are, or converted from a list or from integers."""
     if not hasattr(params, "shape"):
         return np.asarray(params, dtype=np.float64)
     if jnp.issubdtype(params.dtype, jnp.inexact):
@@ -126,6 +135,6 @@ def as_array(params: Any) -> Any:
 
 
 def forget() -> None:
-    """Empty the caches: the next molecule is matched anew."""
+    """Empty the caches: the next molecule is matched again."""
     _PREPARED.clear()
     _FOUND.clear()
