@@ -16,9 +16,9 @@ from openff_diffsystem.system.batch import SystemBatch
 from openff_diffsystem.system.construction import from_smirnoff
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.frames import evaluate_frames
+from openff_diffsystem.system.jax_potential import energy_terms, to_jax_potential
 from openff_diffsystem.system.lists import neighbor_list, particle_positions
 from openff_diffsystem.system.model import assignment_model, energy_model
-from openff_diffsystem.system.potential import energy_terms, to_jax_potential
 from openff_diffsystem.system.storage import load, save
 
 if TYPE_CHECKING:

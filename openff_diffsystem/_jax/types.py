@@ -5,7 +5,7 @@ call; ``...`` stands for any axes, ``""`` for none.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -24,3 +24,13 @@ Column = Float[Array, "terms 1"]
 
 Vector = Sequence[Float[Array, "*terms"]]
 """x, y and z, arrays of equal shape."""
+
+if TYPE_CHECKING:
+    Leaf = Array
+    HostOrDevice = Array
+else:
+    Leaf = object
+    HostOrDevice = AnyArray
+# Leaf: the array of a pytree that users transform. Nothing checks it: jax builds such trees with None, object() or
+# shapes in its place, and the bridges with arrays of other frameworks.
+# HostOrDevice: computed from such an array, of jax, or of NumPy where that is one of NumPy.

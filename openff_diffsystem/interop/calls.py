@@ -26,8 +26,8 @@ from openff_diffsystem.interop.programs import EnergyInputs, Program, energy_pro
 from openff_diffsystem.parameters.force_field import SelectedParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
 from openff_diffsystem.system.arguments import check_shapes
+from openff_diffsystem.system.jax_potential import Potential
 from openff_diffsystem.system.model import EnergyModel
-from openff_diffsystem.system.potential import Potential
 
 if TYPE_CHECKING:
     from openff_diffsystem.system.data import SystemData

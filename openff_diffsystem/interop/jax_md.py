@@ -16,7 +16,7 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.system.potential import to_jax_potential
+from openff_diffsystem.system.jax_potential import to_jax_potential
 
 try:
     from jax_md import space

@@ -21,8 +21,8 @@ from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_
 from openff_diffsystem.interop.programs import Program, parameters_program
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+from openff_diffsystem.system.jax_potential import Potential, to_jax_potential
 from openff_diffsystem.system.model import assignment_model
-from openff_diffsystem.system.potential import Potential, to_jax_potential
 
 try:
     import torch

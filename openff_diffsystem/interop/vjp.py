@@ -13,8 +13,8 @@ from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMisma
 from openff_diffsystem.interop.arrays import from_jax, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs, require_finite
 from openff_diffsystem.interop.programs import parameters_program
+from openff_diffsystem.system.jax_potential import Potential
 from openff_diffsystem.system.model import assignment_model
-from openff_diffsystem.system.potential import Potential
 
 if TYPE_CHECKING:
     from openff_diffsystem.potentials.periodic.neighbors import NeighborList

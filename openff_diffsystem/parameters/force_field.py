@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,8 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+from openff.toolkit import ForceField
 
-from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem._jax.static import STATIC, StaticArray
+from openff_diffsystem._jax.types import HostOrDevice, Leaf
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.parameters.layout import ParameterLayout
 from openff_diffsystem.parameters.offxml import handlers_of, read_handlers, write_handlers
@@ -37,11 +41,11 @@ class ForceFieldParameters:
         Which number stands where. Static.
     """
 
-    vector: jax.Array
-    layout: ParameterLayout = field(metadata={"static": True})
+    vector: Leaf
+    layout: ParameterLayout = field(metadata=STATIC)
 
     @classmethod
-    def from_force_field(cls, force_field: Any) -> ForceFieldParameters:
+    def from_force_field(cls, force_field: object) -> ForceFieldParameters:
         """Read every number of a ``ForceField``, swapped or stock.
 
         Raises
@@ -54,7 +58,7 @@ class ForceFieldParameters:
         layout, values = read_handlers(handlers_of(force_field))
         return cls(jnp.asarray(values), layout)
 
-    def to_force_field(self, template: Any) -> Any:
+    def to_force_field(self, template: ForceField) -> ForceField:
         """A copy of ``template`` with these values.
 
         A value equal to the template's stays as it is, with its unit and text; a changed one is written
@@ -79,11 +83,11 @@ class ForceFieldParameters:
         write_handlers(handlers_of(result), self.vector)
         return result
 
-    def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
+    def to_file(self, path: str | os.PathLike[str], template: ForceField) -> None:
         """Write ``template`` with these values as an OFFXML file."""
         self.to_force_field(template).to_file(os.fspath(path), io_format="XML")
 
-    def to_vector(self) -> tuple[jax.Array, Callable[[Any], ForceFieldParameters]]:
+    def to_vector(self) -> tuple[Leaf, Callable[[Any], ForceFieldParameters]]:
         """The flat vector, ``(n_values,)`` in MD units, and the function that turns one back into parameters."""
         return self.vector, partial(_unravel, self.layout)
 
@@ -97,7 +101,7 @@ class ForceFieldParameters:
         """The unit of each component of the vector."""
         return tuple(component.unit for component in self.layout.components)
 
-    def __getitem__(self, section: str) -> dict[str, jax.Array]:
+    def __getitem__(self, section: str) -> dict[str, Float[HostOrDevice, "..."]]:
         """The values of a section by attribute: ``(n_rows,)`` each, or a scalar for a number of the section itself."""
         if section not in self.layout.sections:
             raise KeyError(f"no section {section!r}; there are {', '.join(self.layout.sections)}")
@@ -106,11 +110,11 @@ class ForceFieldParameters:
             for name, column in self.layout.sections[section].columns.items()
         }
 
-    def to_tree(self) -> dict[str, dict[str, jax.Array]]:
+    def to_tree(self) -> dict[str, dict[str, Float[HostOrDevice, "..."]]]:
         """Nested dictionaries of arrays, ``tree[section][attribute]``, for optimisers that treat attributes apart."""
         return {section: self[section] for section in self.layout.sections}
 
-    def from_tree(self, tree: dict[str, dict[str, Any]]) -> ForceFieldParameters:
+    def from_tree(self, tree: Mapping[str, Mapping[str, ArrayLike]]) -> ForceFieldParameters:
         """The inverse of :meth:`to_tree`; sections and attributes that are missing keep their values.
 
         Raises
@@ -192,7 +196,7 @@ class Selection:
     trainable: StaticArray
 
     @property
-    def positions(self) -> np.ndarray:
+    def positions(self) -> Int[np.ndarray, " selected"]:
         """Where the trainable components stand in the vector of all, ``(n_selected,)``."""
         return self.trainable.array
 
@@ -216,9 +220,9 @@ class SelectedParameters:
         Which components are trainable. Static.
     """
 
-    vector: jax.Array
-    frozen: jax.Array
-    selection: Selection = field(metadata={"static": True})
+    vector: Leaf
+    frozen: Leaf
+    selection: Selection = field(metadata=STATIC)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -230,7 +234,7 @@ class SelectedParameters:
         """The unit of each trainable component."""
         return tuple(self.selection.layout.components[i].unit for i in self.selection.positions)
 
-    def to_vector(self) -> tuple[jax.Array, Callable[[Any], SelectedParameters]]:
+    def to_vector(self) -> tuple[Leaf, Callable[[Any], SelectedParameters]]:
         """The trainable values, ``(n_selected,)``, and the function that turns such a vector back."""
         return self.vector, self.replace
 
@@ -247,11 +251,11 @@ class SelectedParameters:
         frozen = jax.lax.stop_gradient(jnp.asarray(self.frozen, dtype=jnp.result_type(self.vector)))
         return ForceFieldParameters(frozen.at[self.selection.positions].set(self.vector), self.selection.layout)
 
-    def to_force_field(self, template: Any) -> Any:
+    def to_force_field(self, template: ForceField) -> ForceField:
         """:meth:`ForceFieldParameters.to_force_field` of the merged parameters."""
         return self.merge().to_force_field(template)
 
-    def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
+    def to_file(self, path: str | os.PathLike[str], template: ForceField) -> None:
         """:meth:`ForceFieldParameters.to_file` of the merged parameters."""
         self.merge().to_file(path, template)
 
@@ -263,7 +267,7 @@ class SelectedParameters:
         return f"SelectedParameters({len(self.selection.positions)} of {self.selection.layout.size} values)"
 
 
-def as_vector(theta: Any, layout: ParameterLayout) -> jax.Array:
+def as_vector(theta: object, layout: ParameterLayout) -> Leaf:
     """The flat vector of whatever stands for force-field parameters: the pytree, a selection, or a vector.
 
     Raises
@@ -279,11 +283,9 @@ def as_vector(theta: Any, layout: ParameterLayout) -> jax.Array:
                 f"these parameters belong to another force field: {_first_difference(theta.layout, layout)}"
             )
         theta = theta.vector
-    if not hasattr(theta, "shape"):
-        theta = jnp.asarray(theta)
-    if theta.shape != (layout.size,):
-        _check_shape(layout, theta)
-    return theta
+    vector: Any = theta if hasattr(theta, "shape") else jnp.asarray(theta)
+    _check_shape(layout, vector)
+    return vector
 
 
 def _unravel(layout: ParameterLayout, vector: Any) -> ForceFieldParameters:
@@ -291,7 +293,7 @@ def _unravel(layout: ParameterLayout, vector: Any) -> ForceFieldParameters:
     return ForceFieldParameters(vector, layout)
 
 
-def _check_shape(layout: ParameterLayout, vector: Any) -> None:
+def _check_shape(layout: ParameterLayout, vector: Leaf) -> None:
     if jnp.shape(vector) != (layout.size,):
         raise ParameterMismatchError(f"the vector must have shape ({layout.size},), got {jnp.shape(vector)}")
 

@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
+from openff.units import Quantity
 
 from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMismatchError
 
@@ -39,14 +41,14 @@ class NumericAttribute(NamedTuple):
         stem, mapping = self.name.split("_", 1)
         return f"{stem}{self.term + 1}_{mapping}{self.key}"
 
-    def get(self, owner: Any) -> Any:
+    def get(self, owner: object) -> Quantity | float:
         """The value as the toolkit stores it: a ``Quantity`` or a float."""
         value = getattr(owner, self.name)
         if self.term is not None:
             value = value[self.term]
         return value if self.key is None else value[self.key]
 
-    def set(self, owner: Any, value: Any) -> None:
+    def set(self, owner: object, value: Quantity | float) -> None:
         """Replace the value through the toolkit's own validation."""
         if self.term is None and self.key is None:
             setattr(owner, self.name, value)
@@ -194,7 +196,7 @@ class ParameterLayout:
             )
         return columns[attribute]
 
-    def positions(self, section: str, attribute: str) -> np.ndarray:
+    def positions(self, section: str, attribute: str) -> Int[np.ndarray, " parameters"]:
         """Position of an attribute in the flat vector per SMIRKS parameter, ``(n_parameters,)``, -1 where undefined."""
         found = np.full(len(self.sections[section].smirks), -1, dtype=np.int64)
         column = self.sections[section].columns.get(attribute)
@@ -218,7 +220,7 @@ class Component(NamedTuple):
     row: int | None
 
 
-def check_finite(layout: ParameterLayout, values: np.ndarray) -> None:
+def check_finite(layout: ParameterLayout, values: Float[np.ndarray, " values"]) -> None:
     """Raise a :class:`NonFiniteParameterError` that names the components that are NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
-from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem._jax.static import STATIC, StaticArray
+from openff_diffsystem._jax.types import HostOrDevice, Leaf
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.parameters.assignment import Assignment
 
@@ -47,7 +49,7 @@ class SectionBlocks:
         return sum(n * copies for n, copies in self.blocks)
 
     @property
-    def copies(self) -> np.ndarray:
+    def copies(self) -> Int[np.ndarray, " unique_terms"]:
         """How often each term of the unique molecules is there, ``(n_unique_terms,)``."""
         terms, copies = zip(*self.blocks, strict=True)
         return np.repeat(copies, terms)
@@ -114,21 +116,21 @@ class SystemParameters:
         Which value stands where. Static.
     """
 
-    values: jax.Array
-    layout: SystemLayout = field(metadata={"static": True})
+    values: Leaf
+    layout: SystemLayout = field(metadata=STATIC)
 
-    def __getitem__(self, section: str) -> jax.Array:
+    def __getitem__(self, section: str) -> Float[HostOrDevice, "*batch terms columns"]:
         """The terms of a section, ``(..., n_terms, n_columns)``, in the order of ``DiffSystem.indices(section)``."""
         where = self._where(section)
         return self._expand(section, self.values[..., where.start : where.start + where.n_values])
 
-    def unique(self, section: str) -> jax.Array:
+    def unique(self, section: str) -> Float[HostOrDevice, "*batch terms columns"]:
         """The terms of one copy of each unique molecule, ``(..., n_unique_terms, n_columns)``."""
         where = self._where(section)
         part = self.values[..., where.start : where.start + where.n_values]
         return part.reshape(*part.shape[:-1], sum(n for n, _ in where.blocks), len(where.columns))
 
-    def replace(self, sections: Mapping[str, Any]) -> SystemParameters:
+    def replace(self, sections: Mapping[str, ArrayLike | Mapping[str, ArrayLike]]) -> SystemParameters:
         """The same parameters with other values in some sections, from a network for example.
 
         Parameters
@@ -159,7 +161,7 @@ class SystemParameters:
             values = values.at[..., where.start : where.start + where.n_values].set(flat)
         return SystemParameters(values, self.layout)
 
-    def by_section(self) -> dict[str, jax.Array]:
+    def by_section(self) -> dict[str, Float[Array, "_terms _columns"]]:
         """All items at once, for unbatched values: cheaper to differentiate than one item after the other."""
         sizes = [where.n_values for where in self.layout.sections.values()]
         *parts, _ = jax.lax.split(self.values, (*sizes, self.layout.size - sum(sizes)))
@@ -171,7 +173,9 @@ class SystemParameters:
             raise ParameterMismatchError(f"no section {section!r} in this system; there are {named}")
         return self.layout.sections[section]
 
-    def _expand(self, section: str, values: jax.Array) -> jax.Array:
+    def _expand(
+        self, section: str, values: Float[HostOrDevice, "*batch values"]
+    ) -> Float[HostOrDevice, "*batch terms columns"]:
         """Write out the copies of the terms of a section."""
         where = self.layout.sections[section]
         array = np if isinstance(values, np.ndarray) else jnp
@@ -187,14 +191,14 @@ class SystemParameters:
             terms = terms[..., self.layout.particle_order.array, :]
         return terms
 
-    def column(self, section: str, attribute: str) -> jax.Array:
+    def column(self, section: str, attribute: str) -> Float[HostOrDevice, "*batch terms"]:
         """One attribute of the terms of a section, ``(..., n_terms)``."""
         columns = self.layout.sections[section].columns if section in self.layout.sections else ()
         if attribute not in columns:
             raise ParameterMismatchError(f"{section} has no column {attribute!r}; there are {', '.join(columns)}")
         return self[section][..., columns.index(attribute)]
 
-    def setting(self, section: str, attribute: str) -> jax.Array:
+    def setting(self, section: str, attribute: str) -> Float[HostOrDevice, "*batch"]:
         """A number that holds for a whole section, for example ``("vdW", "scale14")``."""
         try:
             return self.values[..., self.layout.settings[section, attribute]]
@@ -202,7 +206,7 @@ class SystemParameters:
             named = ", ".join("/".join(key) for key in self.layout.settings)
             raise ParameterMismatchError(f"no setting {section}/{attribute}; there are {named}") from None
 
-    def settings(self, section: str) -> dict[str, jax.Array]:
+    def settings(self, section: str) -> dict[str, Float[HostOrDevice, "*batch"]]:
         """All numbers that hold for a whole section, by attribute."""
         return {name: self.setting(tag, name) for tag, name in self.layout.settings if tag == section}
 
@@ -210,7 +214,7 @@ class SystemParameters:
         return f"SystemParameters({self.layout!r})"
 
 
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: ArrayLike, shape: tuple[int, ...]) -> None:
     if jnp.shape(array) != shape:
         raise ParameterMismatchError(f"{name} must have shape {shape}, got {jnp.shape(array)}")
 
@@ -232,18 +236,18 @@ class SectionAssignment:
         return self.blocks.columns
 
     @property
-    def indices(self) -> tuple[np.ndarray, np.ndarray]:
+    def indices(self) -> tuple[Int[np.ndarray, " nonzero"], Int[np.ndarray, " nonzero"]]:
         """Row and column of each non-zero of the matrix, ``(n_nonzero,)``, int32."""
         row, column, _ = self._entries()
         return row, column
 
     @property
-    def weights(self) -> np.ndarray:
+    def weights(self) -> Float[np.ndarray, " nonzero"]:
         """The non-zeros of the matrix, ``(n_nonzero,)``."""
         return self._entries()[2]
 
     @property
-    def offset(self) -> np.ndarray:
+    def offset(self) -> Float[np.ndarray, " rows"]:
         """The constant part, ``(n_rows,)``, MD units."""
         return np.asarray(self.assignment.offset[self._values])
 
@@ -252,7 +256,9 @@ class SectionAssignment:
         row, column, weight = self._entries()
         return csr_array((weight, (row, column)), shape=(self.blocks.n_values, self.n_parameters))
 
-    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _entries(
+        self,
+    ) -> tuple[Int[np.ndarray, " nonzero"], Int[np.ndarray, " nonzero"], Float[np.ndarray, " nonzero"]]:
         row, column, weight = self.assignment.entries()
         mine = (row >= self._values.start) & (row < self._values.stop)
         return row[mine] - self._values.start, column[mine], weight[mine]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from openff_diffsystem.parameters.layout import ParameterLayout
 
@@ -33,7 +34,9 @@ class ParameterTable:
         self.rows = rows
 
     @classmethod
-    def from_vector(cls, layout: ParameterLayout, positions: np.ndarray, values: np.ndarray) -> ParameterTable:
+    def from_vector(
+        cls, layout: ParameterLayout, positions: Int[np.ndarray, " rows"], values: Float[np.ndarray, " rows"]
+    ) -> ParameterTable:
         """The table of some components of a flat vector: their positions and values, ``(n,)`` each."""
         rows = []
         for position, value in zip(positions.tolist(), values, strict=True):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.exceptions import BoxError, PositionsError
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.units import nanometers
-
-if TYPE_CHECKING:
-    from openff_diffsystem.potentials.periodic.neighbors import NeighborList
-    from openff_diffsystem.system.data import SystemData
 
 
 @jax.tree_util.register_dataclass
@@ -32,8 +32,8 @@ class Configuration:
         A neighbour list of the box, if there is one already.
     """
 
-    positions: Any
-    box_vectors: Any = None
+    positions: Float[AnyArray, "*conformers points 3"]
+    box_vectors: Float[AnyArray, "3 3"] | None = None
     neighbors: NeighborList | None = None
 
     @property
@@ -43,7 +43,7 @@ class Configuration:
 
 
 def as_configuration(
-    system: SystemData, positions: Any, box_vectors: Any = None, neighbors: NeighborList | None = None
+    system: SystemData, positions: object, box_vectors: object = None, neighbors: NeighborList | None = None
 ) -> Configuration:
     """Positions, and the given box or the system's own, as jax arrays; either may be a ``Quantity``, or numbers in nm.
 
@@ -52,25 +52,28 @@ def as_configuration(
     PositionsError, BoxError
         If a shape is wrong, see :func:`check_shapes`, or an array of the host holds a NaN.
     """
-    positions, box = as_positions(positions), system.box_vectors if box_vectors is None else box_vectors
+    points, box = as_positions(positions), system.box_vectors if box_vectors is None else box_vectors
     if box is None:
-        check_shapes(system, positions.shape)
-        return Configuration(positions)
-    if not isinstance(box, jax.Array):
-        box = jnp.asarray(host_box_vectors(box))
-    check_shapes(system, positions.shape, box.shape)
-    return Configuration(positions, box, neighbors)
+        check_shapes(system, points.shape)
+        return Configuration(points)
+    vectors = box if isinstance(box, jax.Array) else jnp.asarray(host_box_vectors(box))
+    check_shapes(system, points.shape, vectors.shape)
+    return Configuration(points, vectors, neighbors)
 
 
-def as_positions(positions: Any) -> jax.Array:
+def as_positions(positions: object) -> Array:
     """Positions, a ``Quantity`` or nm, as a jax array; their shape is checked by :func:`check_shapes`."""
     if isinstance(positions, jax.Array):
         return positions
-    ndim = np.ndim(getattr(positions, "_value", positions))
-    return jnp.asarray(nanometers(positions, "positions", (None,) * (ndim - 2) + (None, 3)))
+    return jnp.asarray(nanometers(positions, "positions", (None,) * (n_axes(positions) - 2) + (None, 3)))
 
 
-def host_box_vectors(box: Any, name: str = "box vectors") -> np.ndarray | None:
+def n_axes(lengths: Any) -> int:
+    """Number of axes of an array, of nested lists, or of a ``Quantity`` of openff-units or OpenMM."""
+    return np.ndim(getattr(lengths, "m", getattr(lengths, "_value", lengths)))
+
+
+def host_box_vectors(box: object, name: str = "box vectors") -> Float[np.ndarray, "3 3"] | None:
     """Box vectors, ``(3, 3)`` or the edges of a brick, ``(3,)``, a ``Quantity`` or nm, as a NumPy array; or ``None``.
 
     Raises
@@ -78,7 +81,7 @@ def host_box_vectors(box: Any, name: str = "box vectors") -> np.ndarray | None:
     BoxError
         If the shape is another, or a value is not finite.
     """
-    array = nanometers(box, name, (3, 3) if np.ndim(getattr(box, "m", box)) == 2 else (3,), BoxError)
+    array = nanometers(box, name, (3, 3) if n_axes(box) == 2 else (3,), BoxError)
     return np.diag(array) if array is not None and array.ndim == 1 else array
 
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem._jax.fork import require_own_process
-from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem._jax.static import STATIC, StaticArray
+from openff_diffsystem._jax.types import AnyArray, Leaf
 from openff_diffsystem.exceptions import InvalidInputError, ParameterMismatchError, PositionsError
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, as_vector
 from openff_diffsystem.parameters.layout import ParameterLayout
 from openff_diffsystem.parameters.system import SystemLayout, SystemParameters
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.system.arguments import n_axes
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.forms import openmm_energies
 from openff_diffsystem.system.size_classes import SizeClass, class_energies, size_class_of, stack
@@ -44,10 +46,10 @@ class PackedPositions:
         Conformers of each system. Static.
     """
 
-    positions: tuple[Any, ...]
-    systems: tuple[StaticArray, ...] = field(metadata={"static": True})
-    order: StaticArray = field(metadata={"static": True})
-    n_conformers: tuple[int, ...] = field(metadata={"static": True})
+    positions: tuple[Leaf, ...]
+    systems: tuple[StaticArray, ...] = field(metadata=STATIC)
+    order: StaticArray = field(metadata=STATIC)
+    n_conformers: tuple[int, ...] = field(metadata=STATIC)
 
 
 class SystemBatch:
@@ -64,7 +66,7 @@ class SystemBatch:
     def __init__(
         self,
         classes: tuple[SizeClass, ...],
-        place: np.ndarray,
+        place: Int[np.ndarray, "systems 2"],
         n_atoms: tuple[int, ...],
         force_field_parameters: ForceFieldParameters,
         layouts: tuple[SystemLayout, ...],
@@ -129,7 +131,7 @@ class SystemBatch:
     def __len__(self) -> int:
         return len(self.n_atoms)
 
-    def pack(self, positions: Sequence[Any], *, conformers_per_row: int = 8) -> PackedPositions:
+    def pack(self, positions: Sequence[object], *, conformers_per_row: int = 8) -> PackedPositions:
         """Arrange conformers for evaluation. Differentiable with respect to jax arrays.
 
         Parameters
@@ -174,7 +176,7 @@ class SystemBatch:
                 order[starts[owner] + c] = position
         return PackedPositions(tuple(packed), tuple(row_systems), StaticArray(order), tuple(counts))
 
-    def potential(self, positions: PackedPositions | Sequence[Any], theta: Any = None) -> jax.Array:
+    def potential(self, positions: PackedPositions | Sequence[object], theta: object = None) -> Float[Array, " total"]:
         """Energies of all conformers of all systems, ``(n_total,)``, kJ/mol, in the order of the systems.
 
         Differentiable with respect to positions and theta. Memory is bounded by one row: gradients recompute.
@@ -204,11 +206,13 @@ class SystemBatch:
         ]
         return jnp.concatenate(energies)[positions.order.array]
 
-    def split(self, energies: Any, positions: PackedPositions) -> list[Any]:
+    def split(
+        self, energies: Float[AnyArray, " total"], positions: PackedPositions
+    ) -> list[Float[Array, " _conformers"]]:
         """The energies of :meth:`potential` by system, ``(n_conformers,)`` each."""
         return jnp.split(energies, np.cumsum(positions.n_conformers)[:-1])
 
-    def _of_classes(self, theta: Any) -> list[jax.Array]:
+    def _of_classes(self, theta: object) -> list[Float[Array, " parameters"]] | list[Float[Array, "_systems _values"]]:
         """Per size class the flat vector, or the filled-up values of its systems, ``(n_systems, n_values)``."""
         if not (isinstance(theta, list | tuple) and any(isinstance(one, SystemParameters) for one in theta)):
             vector = as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
@@ -228,14 +232,16 @@ class SystemBatch:
             found.append(jnp.where(size_class.origin >= 0, repeated, fillers))
         return found
 
-    def _conformers(self, i: int, positions: Any) -> Any:
-        if not isinstance(positions, jax.Array):
-            ndim = np.ndim(getattr(positions, "m", getattr(positions, "_value", positions)))
-            positions = nanometers(positions, f"positions of system {i}", (None,) * (ndim - 1) + (3,))
-        if positions.ndim == 2:
-            positions = positions[None]
-        if positions.ndim != 3 or positions.shape[1:] != (self.n_atoms[i], 3) or not len(positions):
+    def _conformers(self, i: int, positions: object) -> Float[AnyArray, "conformers atoms 3"]:
+        given = positions
+        if not isinstance(given, jax.Array):
+            given = nanometers(given, f"positions of system {i}", (None,) * (n_axes(given) - 1) + (3,))
+        if given is None:
+            raise PositionsError(f"system {i} has no positions")
+        if given.ndim == 2:
+            given = given[None]
+        if given.ndim != 3 or given.shape[1:] != (self.n_atoms[i], 3) or not len(given):
             raise PositionsError(
-                f"positions of system {i} must have shape (n_conformers, {self.n_atoms[i]}, 3), got {positions.shape}"
+                f"positions of system {i} must have shape (n_conformers, {self.n_atoms[i]}, 3), got {given.shape}"
             )
-        return positions
+        return given

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from openff_diffsystem._jax.types import Scalar
 from openff_diffsystem.parameters.system import SystemParameters
@@ -16,15 +17,20 @@ from openff_diffsystem.potentials.periodic.energy import periodic_energy, period
 from openff_diffsystem.system.arguments import Configuration
 from openff_diffsystem.system.model import EnergyModel, Theta
 
+Energy = Float[Array, "*conformers"]
+"""A scalar, or one number of each conformer, kJ/mol."""
 
-def energy(model: EnergyModel, configuration: Configuration, theta: Theta, chunk_size: int = 1) -> jax.Array:
+Result = TypeVar("Result")
+
+
+def energy(model: EnergyModel, configuration: Configuration, theta: Theta, chunk_size: int = 1) -> Energy:
     """The potential energy, kJ/mol: a scalar, or ``(n_conformers,)`` of a stack, ``chunk_size`` of them at once."""
     return _energy(model, configuration, theta, _at_once(configuration, chunk_size))
 
 
 def section_energies(
     model: EnergyModel, configuration: Configuration, theta: Theta, chunk_size: int = 1
-) -> dict[str, jax.Array]:
+) -> dict[str, Energy]:
     """The energies of the sections, in the shape of :func:`energy`."""
     return _section_energies(model, configuration, theta, _at_once(configuration, chunk_size))
 
@@ -35,16 +41,17 @@ energy_and_slopes = jax.jit(jax.value_and_grad(energy, argnums=2))
 
 
 @jax.jit
-def complete(model: EnergyModel, positions: jax.Array, theta: Theta) -> jax.Array:
+def complete(model: EnergyModel, positions: Float[Array, "points 3"], theta: Theta) -> Float[Array, "particles 3"]:
     """Positions of all particles, ``(n_particles, 3)``, nm, from the model of a box."""
-    return complete_positions(model.interactions.local, positions, model.parameters(theta))
+    local = model.interactions.local  # type: ignore[union-attr]
+    return complete_positions(local, positions, model.parameters(theta))
 
 
 @jax.jit
 def reach_used(model: EnergyModel, configuration: Configuration, theta: Theta) -> Scalar:
     """How much of the skin of its neighbour list a configuration has used up, nm."""
     particles = complete(model, configuration.positions, theta)
-    return configuration.neighbors.reach_used(particles, configuration.box_vectors)  # type: ignore[union-attr]
+    return configuration.neighbors.reach_used(particles, configuration.box_vectors)  # type: ignore[union-attr, arg-type]
 
 
 def _at_once(configuration: Configuration, chunk_size: int) -> int | None:
@@ -54,8 +61,13 @@ def _at_once(configuration: Configuration, chunk_size: int) -> int | None:
 
 
 def _evaluate(
-    isolated: Callable, periodic: Callable, model: EnergyModel, configuration: Configuration, theta: Theta, at_once: Any
-) -> Any:
+    isolated: Callable[..., Result],
+    periodic: Callable[..., Result],
+    model: EnergyModel,
+    configuration: Configuration,
+    theta: Theta,
+    at_once: int | None,
+) -> Result:
     """A function of isolated molecules or the same of a box, for one configuration or for each of a stack."""
     parameters, positions = model.parameters(theta), configuration.positions
     if configuration.is_periodic:
@@ -68,8 +80,8 @@ def _evaluate(
 
 
 def _isolated_sections(
-    interactions: Interactions, positions: jax.Array, parameters: SystemParameters
-) -> dict[str, jax.Array]:
+    interactions: Interactions, positions: Float[Array, "points 3"], parameters: SystemParameters
+) -> dict[str, Float[Array, ""]]:
     return {tag: jnp.sum(terms) for tag, terms in term_energies(interactions, positions, parameters).items()}
 
 

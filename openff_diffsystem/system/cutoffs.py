@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+from jaxtyping import Float
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.forms.form import PairForm
 from openff_diffsystem.forms.methods import PAIR_FORM_WORDS, PERIODIC, covered_of, require
 from openff_diffsystem.potentials.periodic.scheme import OPENMM_CUTOFF, CutoffScheme, mesh_points, splitting
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.data import SystemData
 
 
 def uses_mesh_for_dispersion(system: SystemData) -> bool:
@@ -25,7 +22,9 @@ def uses_reaction_field(system: SystemData) -> bool:
     return system.methods.get("Electrostatics", {}).get("periodic_potential") == "reaction-field"
 
 
-def cutoff_scheme(system: SystemData, theta: Any, box_vectors: np.ndarray, ewald_tolerance: float) -> CutoffScheme:
+def cutoff_scheme(
+    system: SystemData, theta: object, box_vectors: Float[np.ndarray, "3 3"], ewald_tolerance: float
+) -> CutoffScheme:
     """The scheme that openff-interchange's OpenMM export would choose for a system in a box.
 
     Cutoff and switch width are fixed with the neighbour list: the energy is no function of them. A registered pair form

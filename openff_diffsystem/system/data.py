@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem._jax.fork import note_use_of_jax, require_own_process
+from openff_diffsystem._jax.types import HostOrDevice, Leaf
 from openff_diffsystem.chemistry.origin import Origin
 from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError
 from openff_diffsystem.forms.form import Form
@@ -67,23 +69,24 @@ class SystemData:
     force_field_parameters: ForceFieldParameters
     assignment_map: Assignment
     system_layout: SystemLayout
-    term_indices: dict[str, np.ndarray]
-    term_static: dict[str, dict[str, np.ndarray]]
-    excluded_pairs: np.ndarray
-    pairs_14: np.ndarray
+    term_indices: dict[str, Int[np.ndarray, "_terms _atoms"]]
+    term_static: dict[str, dict[str, Int[np.ndarray, " _terms"]]]
+    excluded_pairs: Int[np.ndarray, "excluded 2"]
+    pairs_14: Int[np.ndarray, "scaled 2"]
     n_atoms: int
     n_particles: int
-    positions: np.ndarray | None = None
-    box_vectors: np.ndarray | None = None
+    positions: Float[np.ndarray, "atoms 3"] | None = None
+    box_vectors: Float[np.ndarray, "3 3"] | None = None
     methods: dict[str, dict[str, str]] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     molecules: tuple[tuple[str, int], ...] = ()
-    masses: np.ndarray | None = None
+    masses: Float[np.ndarray, " atoms"] | None = None
     engine_options: EngineOptions = field(default_factory=EngineOptions)
-    openmm_particles: np.ndarray | None = None
+    openmm_particles: Int[np.ndarray, " particles"] | None = None
     origin: Origin | None = field(default=None, repr=False)
-    cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
-    """What functions of the system keep between calls; not saved, pickled or copied."""
+    energy_models: dict[tuple[bool, bool], Any] = field(default_factory=dict, init=False, repr=False)
+    """What :func:`~openff_diffsystem.system.model.energy_model` has made, by its arguments ``periodic`` and
+    ``add_constrained_forces``: a system's arrays are brought to the device once. Not saved, pickled or copied."""
 
     def __post_init__(self) -> None:
         note_use_of_jax()
@@ -103,7 +106,7 @@ class SystemData:
         """How many positions may be given besides ``n_atoms``: all particles, unless OpenMM numbers them otherwise."""
         return self.n_particles if self.openmm_particles is None else self.n_atoms
 
-    def parameterize(self, theta: Any = None) -> SystemParameters:
+    def parameterize(self, theta: object = None) -> SystemParameters:
         """Apply the assignments: force-field parameters to system parameters.
 
         Pure, compiled, and differentiable to any order in forward and reverse mode.
@@ -129,12 +132,14 @@ class SystemData:
         """The assignment of one section: indices, weights and, on request, the parameter matrix."""
         return SectionAssignment(self.assignment_map, self._section(section), self.parameter_layout.size)
 
-    def indices(self, section: str) -> np.ndarray:
+    def indices(self, section: str) -> Int[np.ndarray, "terms atoms"]:
         """Particle indices of the terms of a section, ``(n_terms, n_atoms_per_term)``, int32, C-contiguous."""
         self._section(section)
         return self.term_indices[section]
 
-    def constraints(self, theta: Any = None) -> tuple[np.ndarray, jax.Array]:
+    def constraints(
+        self, theta: object = None
+    ) -> tuple[Int[np.ndarray, "constraints 2"], Float[HostOrDevice, " constraints"]]:
         """What an integrator has to keep fixed: pairs of atoms, ``(n, 2)``, int32, and their distances, ``(n,)``, nm.
 
         The distances are differentiable in theta: where the force field gives none, they are lengths of bonds.
@@ -143,7 +148,7 @@ class SystemData:
             return np.empty((0, 2), dtype=np.int32), jnp.empty(0)
         return self.term_indices["Constraints"], self.parameterize(theta)["Constraints"][:, 0]
 
-    def as_theta(self, theta: Any) -> jax.Array | SystemParameters:
+    def as_theta(self, theta: object) -> Leaf | SystemParameters:
         """What compiled functions take for theta: the flat vector, or :class:`SystemParameters` as they are.
 
         Raises
@@ -159,7 +164,7 @@ class SystemData:
             raise ParameterMismatchError(f"values must have shape ({theta.layout.size},), got {theta.values.shape}")
         return theta
 
-    def own_positions(self, positions: Any = None) -> Any:
+    def own_positions(self, positions: object = None) -> object:
         """The positions given, or the system's own.
 
         Raises
@@ -186,7 +191,7 @@ class SystemData:
         """Without what is cached, and registered forms by name: their functions may be of no importable module."""
         state = {k: v for k, v in self.__dict__.items() if k != "device_assignment"}
         forms = {section: None if form_of(section) == form else form for section, form in self.forms.items()}
-        return state | {"cache": {}, "forms": forms}
+        return state | {"energy_models": {}, "forms": forms}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         forms = state["forms"]
@@ -200,7 +205,7 @@ class SystemData:
 
 
 @jax.jit
-def _apply(assignment: Assignment, theta: jax.Array) -> jax.Array:
+def _apply(assignment: Assignment, theta: Float[Array, " parameters"]) -> Float[Array, " values"]:
     return assignment(theta)
 
 

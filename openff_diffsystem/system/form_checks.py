@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.forms.form import PairForm
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.potentials.periodic.form_tail import integrals_beyond
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.data import SystemData
 
 _CHECKED, _ALTERED, _NEAR = 32, 1.1, 0.4
 """How many classes are looked at; what the parameters of one side are multiplied by; a distance, nm."""
@@ -25,7 +24,7 @@ few points see none of it. Those of 1/r^3 differ by 17 percent, of 1/r^3.5 by 1.
 nothing, of a Gaussian that is a twentieth of the cutoff wide by 0.1."""
 
 
-def check_in_boxes(system: SystemData, form: PairForm, rows: np.ndarray) -> None:
+def check_in_boxes(system: SystemData, form: PairForm, rows: Int[np.ndarray, " classes"]) -> None:
     """Look at the energies of some pairs of particles, and at their integrals beyond the cutoff.
 
     Parameters
@@ -47,7 +46,7 @@ def check_in_boxes(system: SystemData, form: PairForm, rows: np.ndarray) -> None
             _check_decay(form, some, parameters)
 
 
-def _check_symmetric(form: PairForm, some: jax.Array, parameters: SystemParameters) -> None:
+def _check_symmetric(form: PairForm, some: Float[Array, "classes columns"], parameters: SystemParameters) -> None:
     """Neighbour lists hold pairs from both sides, and only one of them is derived."""
     first, second = np.repeat(np.arange(len(some)), len(some)), np.tile(np.arange(len(some)), len(some))
     sides = [list(side.T[:, :, None]) for side in (some[first], _ALTERED * some[second])]
@@ -60,7 +59,7 @@ def _check_symmetric(form: PairForm, some: jax.Array, parameters: SystemParamete
         )
 
 
-def _check_decay(form: PairForm, some: jax.Array, parameters: SystemParameters) -> None:
+def _check_decay(form: PairForm, some: Float[Array, "classes columns"], parameters: SystemParameters) -> None:
     """Where an integral diverges, quadrature gives a number that depends on its points."""
     cutoff, settings = float(parameters.setting(form.section, "cutoff")), parameters.settings(form.section)
     coarse, fine = (integrals_beyond(form, settings, some, cutoff, n) for n in (16, 32))

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import InvalidInputError
 from openff_diffsystem.system import compiled
-from openff_diffsystem.system.arguments import Configuration, check_shapes, host_box_vectors
+from openff_diffsystem.system.arguments import Configuration, check_shapes, host_box_vectors, n_axes
+from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.lists import NeighborLists
 from openff_diffsystem.system.model import energy_model
 from openff_diffsystem.units import nanometers
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
 
 
 class FrameEnergies(NamedTuple):
@@ -37,15 +36,15 @@ class FrameEnergies(NamedTuple):
         was given as system parameters, the derivatives are those of their ``values``.
     """
 
-    energies: np.ndarray
-    gradients: np.ndarray | None
+    energies: Float[np.ndarray, " frames"]
+    gradients: Float[np.ndarray, "frames values"] | None
 
 
 def evaluate_frames(
     system: SystemData,
-    frames: Iterable[Any],
-    theta: Any = None,
-    box_vectors: Any = None,
+    frames: Iterable[object],
+    theta: object = None,
+    box_vectors: Iterable[object] | None = None,
     *,
     gradients: bool = False,
     chunk_size: int = 4,
@@ -123,13 +122,13 @@ def _require_as_many(n_boxes: int | None, n_frames: int | None) -> None:
         raise InvalidInputError(f"there are {n_boxes} boxes for {n_frames} frames")
 
 
-def _length(values: Any) -> int | None:
-    return len(values) if hasattr(values, "__len__") else None
+def _length(values: Iterable[object]) -> int | None:
+    return len(values) if isinstance(values, Sized) else None
 
 
-def _boxes(box_vectors: Any) -> tuple[Iterator[np.ndarray | None], int | None]:
+def _boxes(box_vectors: Iterable[object] | None) -> tuple[Iterator[Float[np.ndarray, "3 3"] | None], int | None]:
     """A box for every frame, the same for all or one after the other, and how many there are, where that is known."""
-    if box_vectors is None or np.ndim(getattr(box_vectors, "m", box_vectors)) == 2:
+    if box_vectors is None or n_axes(box_vectors) == 2:
         return repeat(host_box_vectors(box_vectors)), None
     boxes = (host_box_vectors(each, f"box vectors of frame {i}") for i, each in enumerate(box_vectors))
     return boxes, _length(box_vectors)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from openff_diffsystem.exceptions import BoxError, InvalidInputError, StaleNeighborListError
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList, build_neighbor_list, check_box, check_finite
@@ -21,7 +21,9 @@ _SHARE = 0.99
 """Of the skin of a list that is used again. The device asks once more when it evaluates, and may round more."""
 
 
-def particle_positions(system: SystemData, positions: Any = None, theta: Any = None) -> jax.Array:
+def particle_positions(
+    system: SystemData, positions: object = None, theta: object = None
+) -> Float[Array, "particles 3"]:
     """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
     given = as_positions(system.own_positions(positions))
     check_shapes(system, given.shape)
@@ -30,9 +32,9 @@ def particle_positions(system: SystemData, positions: Any = None, theta: Any = N
 
 def neighbor_list(
     system: SystemData,
-    positions: Any = None,
-    box_vectors: Any = None,
-    theta: Any = None,
+    positions: object = None,
+    box_vectors: object = None,
+    theta: object = None,
     *,
     skin: float = 0.1,
     ewald_tolerance: float | None = None,
@@ -146,14 +148,15 @@ class NeighborLists:
 
     def _reach_used(self, neighbors: NeighborList, configuration: Configuration, theta: Theta) -> float:
         """How much of the skin of a list is used up, nm, where the box serves at all."""
-        check_box(np.asarray(configuration.box_vectors), neighbors.scheme.cutoff)
+        box = np.asarray(configuration.box_vectors)
+        check_box(box, neighbors.scheme.cutoff)
         if isinstance(configuration.positions, jax.Array):
             at = replace(configuration, neighbors=neighbors)
             return float(compiled.reach_used(energy_model(self._system, periodic=True), at, theta))
         particles = configuration.positions
         if len(particles) != self._system.n_particles:
             particles = np.asarray(particle_positions(self._system, particles, theta))
-        return float(neighbors.on_host.reach_used(particles, configuration.box_vectors))
+        return float(neighbors.on_host.reach_used(particles, box))
 
     def _require_own(self, neighbors: NeighborList) -> None:
         """Raise where a list is of another system, or of the same one with other methods."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from openff_diffsystem._jax.fork import require_own_process
+from openff_diffsystem._jax.static import STATIC
+from openff_diffsystem._jax.types import Leaf
 from openff_diffsystem.parameters.assignment import Assignment
 from openff_diffsystem.parameters.system import SystemLayout, SystemParameters
+from openff_diffsystem.potentials.isolated import Interactions
+from openff_diffsystem.potentials.periodic.energy import PeriodicInteractions
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.interactions import isolated_interactions, periodic_interactions
 
-Theta = jax.Array | SystemParameters
+Theta = Leaf | SystemParameters
 """The flat vector of force-field parameters, or system parameters themselves."""
 
 
@@ -34,8 +37,8 @@ class EnergyModel:
     """
 
     assignment: Assignment
-    interactions: Any
-    layout: SystemLayout = field(metadata={"static": True})
+    interactions: Interactions | PeriodicInteractions | None
+    layout: SystemLayout = field(metadata=STATIC)
 
     def parameters(self, theta: Theta) -> SystemParameters:
         """The assignment applied; parameters that came from elsewhere, from a network for example, pass through."""
@@ -55,16 +58,16 @@ def energy_model(system: SystemData, periodic: bool, add_constrained_forces: boo
         In a process that was forked from one in which a system was made or read.
     """
     require_own_process()
-    key = ("model", periodic, add_constrained_forces)
-    if key not in system.cache:
+    key = periodic, add_constrained_forces
+    if key not in system.energy_models:
         build = periodic_interactions if periodic else isolated_interactions
         host = build(system, add_constrained_forces)
         # concrete also when first needed inside a trace, so that what is cached is never a tracer
         with jax.ensure_compile_time_eval():
-            system.cache[key] = EnergyModel(
+            system.energy_models[key] = EnergyModel(
                 system.device_assignment, jax.tree.map(jnp.asarray, host), system.system_layout
             )
-    return system.cache[key]
+    return system.energy_models[key]
 
 
 def assignment_model(system: SystemData) -> EnergyModel:

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
+from openff_diffsystem._jax.static import STATIC
 from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.parameters.assignment import Assignment
 from openff_diffsystem.parameters.system import SectionBlocks, SystemLayout, SystemParameters
@@ -44,8 +46,8 @@ class SizeClass:
 
     assignment: Assignment
     interactions: Interactions
-    origin: Any
-    layout: SystemLayout = field(metadata={"static": True})
+    origin: Int[AnyArray, "*systems values"]
+    layout: SystemLayout = field(metadata=STATIC)
 
     @property
     def n_atoms(self) -> int:
@@ -53,7 +55,12 @@ class SizeClass:
 
 
 @jax.jit
-def class_energies(size_class: SizeClass, rows: jax.Array, systems: jax.Array, theta: jax.Array) -> jax.Array:
+def class_energies(
+    size_class: SizeClass,
+    rows: Float[Array, "rows conformers atoms 3"],
+    systems: Int[Array, " rows"],
+    theta: Float[Array, "*systems values"],
+) -> Float[Array, "rows conformers"]:
     """Energies of rows of conformers, ``(n_rows, conformers_per_row)``, kJ/mol.
 
     Parameters
@@ -67,7 +74,7 @@ def class_energies(size_class: SizeClass, rows: jax.Array, systems: jax.Array, t
     """
 
     @jax.checkpoint
-    def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def one_row(row: tuple[Float[Array, "conformers atoms 3"], Int[Array, ""]]) -> Float[Array, " conformers"]:
         positions, system = row
         mine = jax.tree.map(lambda array: array[system], size_class)
         values = theta[system] if theta.ndim == 2 else mine.assignment(theta)
@@ -89,7 +96,7 @@ def _round_up(lengths: Sequence[int]) -> int:
     return -(-longest // _GRANULARITY) * _GRANULARITY
 
 
-def _fill(array: AnyArray, length: int, value: Any = 0) -> np.ndarray:
+def _fill(array: Shaped[AnyArray, "_length ..."], length: int, value: int = 0) -> Shaped[np.ndarray, "_filled ..."]:
     widths = [(0, length - len(array)), *[(0, 0)] * (array.ndim - 1)]
     return np.pad(array, widths, constant_values=value)
 
@@ -120,7 +127,7 @@ def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
     n_further = max(len(a.further_row) for a in assignments)
     stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *(a.with_further(n_further) for a in assignments))
 
-    def renumber(indices: AnyArray, system: SystemData) -> np.ndarray:
+    def renumber(indices: Int[AnyArray, "..."], system: SystemData) -> Int[np.ndarray, "..."]:
         """Particle indices with the sites moved behind the filled-up atoms."""
         return np.where(indices >= system.n_atoms, indices - system.n_atoms + n_atoms, indices).astype(np.int32)
 
@@ -145,7 +152,9 @@ def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
     return SizeClass(stacked, interactions, jnp.asarray(np.stack(origins)), layout)
 
 
-def _filled_assignment(system: SystemData, layout: SystemLayout, n_atoms: int) -> tuple[Assignment, np.ndarray]:
+def _filled_assignment(
+    system: SystemData, layout: SystemLayout, n_atoms: int
+) -> tuple[Assignment, Int[np.ndarray, " values"]]:
     """The assignment of one system onto the values of a filled-up one: copies written out, fillers constant.
 
     With it, which value of the system each value of the filled-up one repeats, ``(n_values,)``, -1 for fillers.
@@ -153,7 +162,7 @@ def _filled_assignment(system: SystemData, layout: SystemLayout, n_atoms: int) -
     mine = system.assignment_map
     origin = np.full(layout.size, -1, dtype=np.int64)
     offset = np.zeros(layout.size)
-    counted: Any = np.arange(system.system_layout.size)
+    counted: Any = np.arange(system.system_layout.size, dtype=float)
     numbers = SystemParameters(counted, system.system_layout)
     for section, where in layout.sections.items():
         terms = np.asarray(numbers[section])

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import jax
-
 from openff_diffsystem._jax.fork import require_own_process
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
 from openff_diffsystem.system import compiled
 from openff_diffsystem.system.arguments import Configuration, as_configuration
+from openff_diffsystem.system.compiled import Energy
+from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.lists import NeighborLists
 from openff_diffsystem.system.model import EnergyModel, Theta, energy_model
-
-if TYPE_CHECKING:
-    from openff_diffsystem.potentials.periodic.neighbors import NeighborList
-    from openff_diffsystem.system.data import SystemData
 
 
 class Potential:
@@ -37,13 +32,15 @@ class Potential:
         self.chunk_size = chunk_size
         self.lists = NeighborLists(system)
 
-    def __call__(self, positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None) -> jax.Array:
+    def __call__(
+        self, positions: object, theta: object, box_vectors: object = None, neighbors: NeighborList | None = None
+    ) -> Energy:
         """Energy, kJ/mol."""
         return compiled.energy(*self._arguments(positions, theta, box_vectors, neighbors), self.chunk_size)
 
     def by_section(
-        self, positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None
-    ) -> dict[str, jax.Array]:
+        self, positions: object, theta: object, box_vectors: object = None, neighbors: NeighborList | None = None
+    ) -> dict[str, Energy]:
         """Energies of the sections, kJ/mol."""
         return compiled.section_energies(*self._arguments(positions, theta, box_vectors, neighbors), self.chunk_size)
 
@@ -52,7 +49,7 @@ class Potential:
         return energy_model(self._system, periodic, self._add_constrained_forces)
 
     def _arguments(
-        self, positions: Any, theta: Any, box_vectors: Any, neighbors: Any
+        self, positions: object, theta: object, box_vectors: object, neighbors: NeighborList | None
     ) -> tuple[EnergyModel, Configuration, Theta]:
         require_own_process()
         configuration = as_configuration(self._system, positions, box_vectors, neighbors)
@@ -100,13 +97,13 @@ def to_jax_potential(system: SystemData, *, chunk_size: int = 16, add_constraine
 
 def energy_terms(
     system: SystemData,
-    positions: Any = None,
-    theta: Any = None,
-    box_vectors: Any = None,
+    positions: object = None,
+    theta: object = None,
+    box_vectors: object = None,
     neighbors: NeighborList | None = None,
     *,
     add_constrained_forces: bool = False,
-) -> dict[str, jax.Array]:
+) -> dict[str, Energy]:
     """Energies by section, kJ/mol, scalars or ``(n_conformers,)``; 1-4 pairs count in ``vdW`` and ``Electrostatics``.
 
     Parameters
