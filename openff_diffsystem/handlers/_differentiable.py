@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from weakref import WeakKeyDictionary
 
 from openff_diffsystem.handlers._arguments import MoleculeLike, Options
@@ -43,7 +43,7 @@ class DifferentiableHandler:
         return jnp.asarray(read_handlers([self])[1])
 
     @params.setter
-    def params(self, values: Float[ArrayLike, " values"]) -> None:
+    def params(self, values: Any) -> None:
         from openff_diffsystem.parameters.offxml import write_handlers
 
         write_handlers([self], values)
