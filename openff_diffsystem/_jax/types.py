@@ -31,6 +31,6 @@ if TYPE_CHECKING:
 else:
     Leaf = object
     HostOrDevice = AnyArray
-# Leaf: the array of a pytree that users transform. Nothing checks it: jax builds such trees with None, object() or
-# shapes in its place, and the bridges with arrays of other frameworks.
-# HostOrDevice: computed from such an array, of jax, or of NumPy where that is one of NumPy.
+# Leaf: an array in a pytree that users transform. It is not checked when tests run: jax also builds such trees with
+# None, object() or shapes in its place, and bridges put arrays of other frameworks there.
+# HostOrDevice: what is computed from such an array, a NumPy array from a NumPy array and a jax array otherwise.

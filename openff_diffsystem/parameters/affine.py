@@ -1,8 +1,9 @@
 """A constant sparse affine map as a JAX primitive: NumPy outside jit, XLA inside.
 
-Handlers parameterize molecules one by one, each with shapes of its own. Operation by operation, jax would compile
-a dozen small programs for every molecule it has not seen; these primitives compile nothing until somebody calls jit.
-They follow the rules of linear functions, so derivatives of any order and in any direction work.
+Handlers parameterize molecules one by one, and each molecule has its own array shapes. If the map were written as
+ordinary jax operations, jax would compile a dozen small programs for every new molecule. These primitives compile
+nothing until they are used inside ``jax.jit``. They are differentiated as linear functions are, so forward- and
+reverse-mode derivatives of any order work.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class AffineMap:
         return _affine.bind(theta, map=self)
 
     def on_host(self, theta: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        """The same for a NumPy array, with a NumPy array as result."""
+        """Apply the map to a NumPy array; the result is a NumPy array too."""
         return self._affine(theta)
 
     def _affine(self, theta: Float[Kind, "..."]) -> Float[Kind, "..."]:
@@ -71,16 +72,16 @@ class AffineMap:
 
 
 _MAX_PADDED = 8192
-"""Largest table of :class:`PaddedRows` that is worth its padding."""
+"""Largest table of :class:`PaddedRows`; beyond this, padding costs more than it saves."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaddedRows:
     """A sparse matrix as gathers and one sum: the adjoint of small maps.
 
-    XLA's CPU client runs a program of a few small loops in sequence and a longer one through its thread pool, at
-    several microseconds a loop. A scatter takes three loops, this takes one: all sections of a drug-size molecule
-    together went from 69 to 28 us.
+    XLA's CPU client runs a program of a few small loops in sequence, and a longer program through its thread pool,
+    which costs several microseconds per loop. A scatter takes three loops, this takes one: for all sections of a
+    drug-size molecule together the time fell from 69 to 28 us.
 
     Attributes
     ----------

@@ -30,15 +30,15 @@ from openff_diffsystem.parameters.table import ParameterTable
 class ForceFieldParameters:
     """The numbers of a force field, one row per SMIRKS parameter, shared by every place they apply to.
 
-    A pytree with a single leaf, ``vector``: jit, grad, vmap, ``jax.tree`` and optimisers take it as it is, and
-    a call costs one argument instead of one per attribute. ``theta["Bonds"]["k"]`` are views of that leaf.
+    A pytree with a single leaf, ``vector``: jit, grad, vmap, ``jax.tree`` and optimisers accept it as it is, and
+    a compiled function gets one array instead of one per attribute. ``theta["Bonds"]["k"]`` is a slice of that leaf.
 
     Attributes
     ----------
     vector
         ``(..., n_values)``, MD units: nm, kJ/mol, radian, e. The dtype follows JAX's own setting.
     layout
-        Which number stands where. Static.
+        What each number of the vector is. Static.
     """
 
     vector: Leaf
@@ -61,8 +61,8 @@ class ForceFieldParameters:
     def to_force_field(self, template: ForceField) -> ForceField:
         """A copy of ``template`` with these values.
 
-        A value equal to the template's stays as it is, with its unit and text; a changed one is written
-        in the template's unit.
+        A value that equals the template's keeps its unit and its text; a changed value is written in the
+        template's unit.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class ForceFieldParameters:
         Raises
         ------
         ParameterMismatchError
-            If the template has other parameters, or the vector a wrong shape.
+            If the template has other parameters, or the vector has a wrong shape.
         NonFiniteParameterError
             If a value is NaN or infinite.
         """
@@ -88,7 +88,7 @@ class ForceFieldParameters:
         self.to_force_field(template).to_file(os.fspath(path), io_format="XML")
 
     def to_vector(self) -> tuple[Leaf, Callable[[Any], ForceFieldParameters]]:
-        """The flat vector, ``(n_values,)`` in MD units, and the function that turns one back into parameters."""
+        """The flat vector, ``(n_values,)`` in MD units, and a function that turns such a vector into parameters."""
         return self.vector, partial(_unravel, self.layout)
 
     @property
@@ -111,7 +111,7 @@ class ForceFieldParameters:
         }
 
     def to_tree(self) -> dict[str, dict[str, Float[HostOrDevice, "..."]]]:
-        """Nested dictionaries of arrays, ``tree[section][attribute]``, for optimisers that treat attributes apart."""
+        """Nested dictionaries of arrays, ``tree[section][attribute]``, to optimise attributes differently."""
         return {section: self[section] for section in self.layout.sections}
 
     def from_tree(self, tree: Mapping[str, Mapping[str, ArrayLike]]) -> ForceFieldParameters:
@@ -140,19 +140,19 @@ class ForceFieldParameters:
         id: str | Iterable[str] | None = None,
         smirks: str | Iterable[str] | None = None,
     ) -> SelectedParameters:
-        """Pick the trainable part; everything else is frozen at its present value.
+        """Choose the trainable part; all other values are frozen as they are now.
 
         Parameters
         ----------
         section, attribute
             Names, or shell-style patterns (``"k*"``).
         id, smirks
-            Ids and SMIRKS, compared exactly. Numbers of a section itself have neither; giving one leaves them out.
+            Ids and SMIRKS, compared exactly. If given, numbers of a section itself, which have neither, are left out.
 
         Raises
         ------
         ParameterMismatchError
-            If nothing is selected, or a name selects nothing.
+            If nothing is selected, or one of the names selects nothing.
         """
         components = self.layout.components
         chosen = np.ones(len(components), dtype=bool)
@@ -176,12 +176,12 @@ class ForceFieldParameters:
         if not chosen.any():
             raise ParameterMismatchError("each name exists, but no component has all of them")
         positions = np.flatnonzero(chosen)
-        # a copy, so that a compiled step may take over the memory of a selection
+        # a copy, so that a compiled step may reuse the memory of a selection (donate_argnums)
         frozen = jnp.array(self.vector)
         return SelectedParameters(self.vector[positions], frozen, Selection(self.layout, StaticArray(positions)))
 
     def table(self) -> ParameterTable:
-        """The parameters as a table for people: prints, renders in notebooks, and feeds ``pandas.DataFrame``."""
+        """The parameters as a table that can be printed, shown in a notebook, or passed to ``pandas.DataFrame``."""
         return ParameterTable.from_vector(self.layout, np.arange(self.layout.size), np.asarray(self.vector))
 
     def __repr__(self) -> str:
@@ -197,18 +197,18 @@ class Selection:
 
     @property
     def positions(self) -> Int[np.ndarray, " selected"]:
-        """Where the trainable components stand in the vector of all, ``(n_selected,)``."""
+        """Positions of the trainable components in the full vector, ``(n_selected,)``."""
         return self.trainable.array
 
 
 @jax.tree_util.register_dataclass
 @dataclass(eq=False, repr=False)
 class SelectedParameters:
-    """The trainable part of :class:`ForceFieldParameters`; the rest is frozen. Takes its place everywhere.
+    """The trainable part of :class:`ForceFieldParameters`; the rest is frozen. Accepted wherever those are.
 
     A pytree with two leaves. Frozen values are arguments of a compiled function, as the trainable ones are: when they
-    change, nothing is compiled again. Gradients with respect to them are zero, so that Adam and its like leave them
-    alone. Weight decay, noise and ``jax.tree.map`` change them: there, use the vector of :meth:`to_vector`.
+    change, nothing is compiled again. Their gradients are zero, so that Adam and similar optimisers do not change them.
+    Weight decay, noise and ``jax.tree.map`` do change them; to avoid this, use the vector of :meth:`to_vector`.
 
     Attributes
     ----------
@@ -235,7 +235,7 @@ class SelectedParameters:
         return tuple(self.selection.layout.components[i].unit for i in self.selection.positions)
 
     def to_vector(self) -> tuple[Leaf, Callable[[Any], SelectedParameters]]:
-        """The trainable values, ``(n_selected,)``, and the function that turns such a vector back."""
+        """The trainable values, ``(n_selected,)``, and a function that turns such a vector into a selection."""
         return self.vector, self.replace
 
     def replace(self, vector: Any) -> SelectedParameters:
@@ -260,7 +260,7 @@ class SelectedParameters:
         self.merge().to_file(path, template)
 
     def table(self) -> ParameterTable:
-        """The trainable parameters as a table for people."""
+        """The trainable parameters as a table, like :meth:`ForceFieldParameters.table`."""
         return ParameterTable.from_vector(self.selection.layout, self.selection.positions, np.asarray(self.vector))
 
     def __repr__(self) -> str:
@@ -268,12 +268,12 @@ class SelectedParameters:
 
 
 def as_vector(theta: object, layout: ParameterLayout) -> Leaf:
-    """The flat vector of whatever stands for force-field parameters: the pytree, a selection, or a vector.
+    """The flat vector, ``(n_values,)``, of force-field parameters given as the pytree, a selection, or a vector.
 
     Raises
     ------
     ParameterMismatchError
-        If it belongs to another layout or has the wrong shape.
+        If theta belongs to another force field or has the wrong shape.
     """
     if isinstance(theta, SelectedParameters):
         theta = theta.merge()

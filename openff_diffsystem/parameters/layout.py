@@ -1,11 +1,11 @@
-"""The static description of a flat vector of force-field parameters: which number stands where.
+"""The static description of a flat vector of force-field parameters: what each number is.
 
 Every number of an OFFXML file that has a value becomes one component of the vector. Components are
 grouped into columns: all values of one attribute of one section (``k`` of ``Bonds``, ``k2`` of
 ``ProperTorsions``), one row per SMIRKS parameter that defines the attribute, or a single number for an
 attribute of the section itself (``scale14`` of ``vdW``).
 
-No jax here: handlers and chemistry read layouts, and importing the plugin must stay cheap.
+jax is not imported here: handlers read layouts, and importing the plugin must stay cheap.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMisma
 
 
 class NumericAttribute(NamedTuple):
-    """Where one number lives on a ``ParameterType`` or handler: ``getattr(owner, name)[term][key]``."""
+    """Where a ``ParameterType`` or handler stores one number: ``getattr(owner, name)[term][key]``."""
 
     name: str
     term: int | None = None
@@ -67,7 +67,7 @@ class Column:
     Attributes
     ----------
     attribute
-        Where the number lives on its owner.
+        Where the parameter or handler stores the number.
     unit
         MD unit of every value.
     rows
@@ -99,7 +99,7 @@ class Column:
 class SectionLayout:
     """One section: its SMIRKS parameters and its columns, by attribute name.
 
-    Where parameters belong to no SMIRKS, those of a system that OpenMM made, ids name the atoms.
+    In a system read from OpenMM, parameters have no SMIRKS, and their ids name the atoms.
     """
 
     tag: str
@@ -115,9 +115,9 @@ class SectionLayout:
 
 
 class ParameterLayout:
-    """Which number of which force field stands where in a flat vector.
+    """What each number of a flat vector of force-field parameters is.
 
-    Hashable and comparable by content, so that it can be static data of a pytree.
+    Hashed and compared by content, so that it can be static data of a pytree.
     """
 
     def __init__(self, sections: Iterable[SectionLayout]) -> None:
@@ -164,8 +164,8 @@ class ParameterLayout:
     def labels(self) -> tuple[str, ...]:
         """One name per component, ``SECTION/ID/ATTRIBUTE``, unique.
 
-        The SMIRKS stands in where a parameter has no id, and ``#ROW`` follows an id or SMIRKS that
-        several parameters of the section share.
+        A parameter without an id is named by its SMIRKS. ``#ROW`` follows an id or SMIRKS that several parameters
+        of the section share.
         """
         shared = {}
         for section in self.sections.values():
@@ -197,7 +197,7 @@ class ParameterLayout:
         return columns[attribute]
 
     def positions(self, section: str, attribute: str) -> Int[np.ndarray, " parameters"]:
-        """Position of an attribute in the flat vector per SMIRKS parameter, ``(n_parameters,)``, -1 where undefined."""
+        """Positions of an attribute of all SMIRKS parameters in the flat vector, ``(n_parameters,)``; -1: undefined."""
         found = np.full(len(self.sections[section].smirks), -1, dtype=np.int64)
         column = self.sections[section].columns.get(attribute)
         if column is not None and column.rows is not None:

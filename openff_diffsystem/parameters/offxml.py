@@ -1,4 +1,4 @@
-"""Numbers of SMIRNOFF parameter handlers read into a flat vector, and written back."""
+"""Read the numbers of SMIRNOFF parameter handlers into a flat vector, and write them back."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from openff_diffsystem.units import from_md, md_unit, to_md
 def numeric_attributes(owner: object) -> Iterator[tuple[NumericAttribute, Quantity | float]]:
     """Every differentiable number of a ``ParameterType`` or handler, with its value.
 
-    A number is differentiable if it is a ``Quantity`` or a float. Integers (periodicities, numbers of
-    conformers) and the attribute that ``vdW`` derives from the one that was written are not.
+    A number is differentiable if it is a ``Quantity`` or a float. Integers (periodicities, numbers of conformers)
+    are not. Of ``sigma`` and ``rmin_half`` of ``vdW``, only the one that the file gives is listed.
     """
     derived = getattr(owner, "_extra_nb_var", None)
     for name, value in _defined_attributes(owner):
@@ -52,7 +52,7 @@ _DECLARED: dict[type, tuple[tuple[str, object, bool], ...]] = {}
 
 
 def _declared(cls: type) -> tuple[tuple[str, object, bool], ...]:
-    """Names, defaults and whether they are floats of the attributes a class declares, less those never numbers."""
+    """Name, default, and whether it is a float, of each attribute that a class declares and that can be a number."""
     if cls not in _DECLARED:
         never = {"smirks", "id", "parent_id", "version", "potential", "name", "type", "match"}
         _DECLARED[cls] = tuple(
@@ -74,7 +74,7 @@ def handlers_of(force_field: object) -> list[ParameterHandler]:
     Raises
     ------
     UnsupportedInputError
-        If it is no ``ForceField``.
+        If it is not a ``ForceField``.
     """
     if not isinstance(force_field, ForceField):
         raise UnsupportedInputError(f"expected a ForceField, got {type(force_field).__name__}")
@@ -89,7 +89,7 @@ def read_handlers(handlers: Iterable[ParameterHandler]) -> tuple[ParameterLayout
     NonFiniteParameterError
         If a value is NaN or infinite.
     UnsupportedForceFieldError
-        If values of one attribute have different dimensions or a unit that MD units do not cover.
+        If values of one attribute have different dimensions, or a unit cannot be converted to MD units.
     """
     sections: list[SectionLayout] = []
     values: list[float] = []
@@ -127,8 +127,8 @@ def read_handlers(handlers: Iterable[ParameterHandler]) -> tuple[ParameterLayout
 def write_handlers(handlers: Iterable[ParameterHandler], values: Leaf) -> None:
     """Set the numbers of SMIRNOFF parameter handlers in place, all of them or, on an error, none.
 
-    A value equal to the present one, in the precision of ``values``, stays as it is, with its unit and text;
-    a changed one is written in the unit it had.
+    A value that equals the present one, in the precision of ``values``, keeps its unit and its text; a changed
+    value is written in the unit of the present one.
 
     Parameters
     ----------

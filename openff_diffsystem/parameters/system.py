@@ -21,7 +21,7 @@ from openff_diffsystem.parameters.assignment import Assignment
 
 @dataclass(frozen=True)
 class SectionBlocks:
-    """Where the terms of one section stand among the values of the unique molecules.
+    """Where the values of one section are among those of the unique molecules.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class SectionBlocks:
     blocks
         ``(n_terms, n_copies)`` of each unique molecule, in order.
     per_particle
-        Whether the terms are the particles of the system, in topology order, sites after atoms.
+        Whether the terms are the particles of the system: atoms in topology order, then virtual sites.
     """
 
     columns: tuple[str, ...]
@@ -50,25 +50,25 @@ class SectionBlocks:
 
     @property
     def copies(self) -> Int[np.ndarray, " unique_terms"]:
-        """How often each term of the unique molecules is there, ``(n_unique_terms,)``."""
+        """How many copies the system has of each term of the unique molecules, ``(n_unique_terms,)``."""
         terms, copies = zip(*self.blocks, strict=True)
         return np.repeat(copies, terms)
 
 
 class SystemLayout:
-    """The static description of system parameters. Hashable and comparable by content.
+    """The static description of system parameters. Hashed and compared by content.
 
     Attributes
     ----------
     sections
         Terms by section.
     settings
-        Position of each number that holds for a whole section, by ``(section, attribute)``.
+        Position of each number that applies to a whole section, by ``(section, attribute)``.
     size
         Number of values: those of one copy of each unique molecule, and the settings.
     particle_order
-        Row of each particle when the species are written one after the other, ``(n_particles,)``; ``None``
-        where that is the order of the topology already.
+        Row of each particle when the unique molecules are written one after the other, each with all its copies,
+        ``(n_particles,)``; ``None`` if that is the order of the topology already.
     """
 
     def __init__(
@@ -105,15 +105,15 @@ class SystemLayout:
 class SystemParameters:
     """Force-field parameters as applied to one topology. A pytree with one leaf.
 
-    The leaf holds each unique molecule once; items expand it over the copies, so the adjoint sums over
-    copies before it scatters.
+    The leaf holds each unique molecule once, and ``parameters["Bonds"]`` repeats its terms for all copies. So a
+    gradient is summed over the copies first, and only then over the places where a force-field parameter is used.
 
     Attributes
     ----------
     values
         ``(..., n_values)``, MD units: nm, kJ/mol, radian, e.
     layout
-        Which value stands where. Static.
+        What each value is. Static.
     """
 
     values: Leaf
@@ -125,19 +125,19 @@ class SystemParameters:
         return self._expand(section, self.values[..., where.start : where.start + where.n_values])
 
     def unique(self, section: str) -> Float[HostOrDevice, "*batch terms columns"]:
-        """The terms of one copy of each unique molecule, ``(..., n_unique_terms, n_columns)``."""
+        """The terms of each unique molecule, without copies, ``(..., n_unique_terms, n_columns)``."""
         where = self._where(section)
         part = self.values[..., where.start : where.start + where.n_values]
         return part.reshape(*part.shape[:-1], sum(n for n, _ in where.blocks), len(where.columns))
 
     def replace(self, sections: Mapping[str, ArrayLike | Mapping[str, ArrayLike]]) -> SystemParameters:
-        """The same parameters with other values in some sections, from a network for example.
+        """The same parameters with other values in some sections, for example from a neural network.
 
         Parameters
         ----------
         sections
-            By section an array in the shape of :meth:`unique`, or by section and column, ``{"Bonds": {"k": k}}``,
-            one in the shape of ``unique(section)[..., 0]``.
+            By section an array in the shape of :meth:`unique`; or by section and column, ``{"Bonds": {"k": k}}``,
+            an array in the shape of ``unique(section)[..., 0]``.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class SystemParameters:
         return SystemParameters(values, self.layout)
 
     def by_section(self) -> dict[str, Float[Array, "_terms _columns"]]:
-        """All items at once, for unbatched values: cheaper to differentiate than one item after the other."""
+        """The terms of all sections, for values without a batch: cheaper to differentiate than section by section."""
         sizes = [where.n_values for where in self.layout.sections.values()]
         *parts, _ = jax.lax.split(self.values, (*sizes, self.layout.size - sum(sizes)))
         return {name: self._expand(name, part) for name, part in zip(self.layout.sections, parts, strict=True)}
@@ -176,7 +176,7 @@ class SystemParameters:
     def _expand(
         self, section: str, values: Float[HostOrDevice, "*batch values"]
     ) -> Float[HostOrDevice, "*batch terms columns"]:
-        """Write out the copies of the terms of a section."""
+        """Repeat the terms of a section for all copies of their molecules."""
         where = self.layout.sections[section]
         array = np if isinstance(values, np.ndarray) else jnp
         batch, width = values.shape[:-1], len(where.columns)
@@ -199,7 +199,7 @@ class SystemParameters:
         return self[section][..., columns.index(attribute)]
 
     def setting(self, section: str, attribute: str) -> Float[HostOrDevice, "*batch"]:
-        """A number that holds for a whole section, for example ``("vdW", "scale14")``."""
+        """A number that applies to a whole section, for example ``("vdW", "scale14")``."""
         try:
             return self.values[..., self.layout.settings[section, attribute]]
         except KeyError:
@@ -207,7 +207,7 @@ class SystemParameters:
             raise ParameterMismatchError(f"no setting {section}/{attribute}; there are {named}") from None
 
     def settings(self, section: str) -> dict[str, Float[HostOrDevice, "*batch"]]:
-        """All numbers that hold for a whole section, by attribute."""
+        """All numbers that apply to a whole section, by attribute."""
         return {name: self.setting(tag, name) for tag, name in self.layout.settings if tag == section}
 
     def __repr__(self) -> str:
@@ -221,9 +221,9 @@ def _check_shape(name: str, array: ArrayLike, shape: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class SectionAssignment:
-    """The assignment of one section: system parameters of its unique molecules as sums over theta.
+    """The assignment of one section: system parameters of the unique molecules as weighted sums over theta.
 
-    Row ``i * n_columns + c`` is column ``c`` of term ``i``, unique molecules one after the other.
+    Row ``i * n_columns + c`` is column ``c`` of term ``i``; the unique molecules follow each other.
     """
 
     assignment: Assignment

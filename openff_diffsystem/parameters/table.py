@@ -1,4 +1,4 @@
-"""A table of force-field parameters for people."""
+"""A table of force-field parameters, to be read by people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ParameterRow(NamedTuple):
 
 
 class ParameterTable:
-    """Rows of parameters: a sequence that prints as text and renders in notebooks.
+    """Rows of parameters: a sequence that is printed as text, and shown as a table in notebooks.
 
     ``pandas.DataFrame(table)`` makes a data frame of it.
     """

@@ -1,4 +1,4 @@
-"""The compiled functions of a system: one program per kind of call and set of shapes, shared by systems alike."""
+"""The compiled functions of a system. Systems whose arrays have the same shapes share their programs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from openff_diffsystem.system.arguments import Configuration
 from openff_diffsystem.system.model import EnergyModel, Theta
 
 Energy = Float[Array, "*conformers"]
-"""A scalar, or one number of each conformer, kJ/mol."""
+"""A scalar, or one number for each conformer, kJ/mol."""
 
 Result = TypeVar("Result")
 
 
 def energy(model: EnergyModel, configuration: Configuration, theta: Theta, chunk_size: int = 1) -> Energy:
-    """The potential energy, kJ/mol: a scalar, or ``(n_conformers,)`` of a stack, ``chunk_size`` of them at once."""
+    """The potential energy, kJ/mol: a scalar, or for a stack ``(n_conformers,)``, ``chunk_size`` of them at once."""
     return _energy(model, configuration, theta, _at_once(configuration, chunk_size))
 
 
@@ -35,9 +35,9 @@ def section_energies(
     return _section_energies(model, configuration, theta, _at_once(configuration, chunk_size))
 
 
-# compiled as a whole: to trace a derivative again for every call takes longer than to evaluate a small system
+# compiled as a whole: tracing a derivative again at every call takes longer than evaluating a small system
 energy_and_slopes = jax.jit(jax.value_and_grad(energy, argnums=2))
-"""The energy of one configuration, and its gradient in theta."""
+"""The energy of one configuration, and its gradient with respect to theta."""
 
 
 @jax.jit
@@ -68,7 +68,7 @@ def _evaluate(
     theta: Theta,
     at_once: int | None,
 ) -> Result:
-    """A function of isolated molecules or the same of a box, for one configuration or for each of a stack."""
+    """Call the function for isolated molecules or the one for a box, with one configuration or each of a stack."""
     parameters, positions = model.parameters(theta), configuration.positions
     if configuration.is_periodic:
         box, neighbors = configuration.box_vectors, configuration.neighbors

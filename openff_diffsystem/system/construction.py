@@ -1,4 +1,4 @@
-"""Where a system comes from: a force field and a topology, or an Interchange."""
+"""Make a system from a force field and a topology."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def from_smirnoff(
 ) -> System:
     """Assign the parameters of a force field to a topology.
 
-    Chemistry is done once per unique molecule; copies cost array filling. The arguments are those of
-    ``Interchange.from_smirnoff``.
+    SMIRKS matching and charges are done once per unique molecule; its copies only repeat the result. The arguments are
+    those of ``Interchange.from_smirnoff``.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def from_smirnoff(
     topology
         ``Topology``, ``Molecule`` or list of ``Molecule``.
     box
-        Box vectors, ``(3, 3)``, a ``Quantity`` or nm; by default those of the topology.
+        Box vectors, ``(3, 3)``, or edge lengths, ``(3,)``, a ``Quantity`` or nm; by default those of the topology.
     positions
         ``(n_atoms, 3)``, a ``Quantity`` or nm; by default the first conformer of each molecule, if all have one.
     charge_from_molecules
-        Molecules whose partial charges are taken for isomorphic molecules of the topology.
+        Molecules with partial charges, which isomorphic molecules of the topology take over.
     partial_bond_orders_from_molecules
-        Likewise for fractional bond orders.
+        Molecules with fractional bond orders, which isomorphic molecules of the topology take over.
     allow_nonintegral_charges
         Accept molecules whose charges do not add up to their formal charge within 0.01 e.
 

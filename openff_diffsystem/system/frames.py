@@ -25,15 +25,15 @@ from openff_diffsystem.units import nanometers
 
 
 class FrameEnergies(NamedTuple):
-    """What was computed of each frame.
+    """The results for each frame.
 
     Attributes
     ----------
     energies
         ``(n_frames,)``, kJ/mol.
     gradients
-        dU/dtheta, ``(n_frames, n_values)``, in the units of theta, or ``None`` where it was not asked for. Where theta
-        was given as system parameters, the derivatives are those of their ``values``.
+        dU/dtheta, ``(n_frames, n_values)``, kJ/mol per unit of theta; ``None`` if it was not asked for. If theta was
+        given as system parameters, these are derivatives with respect to their ``values``.
     """
 
     energies: Float[np.ndarray, " frames"]
@@ -51,27 +51,27 @@ def evaluate_frames(
     skin: float = 0.1,
     progress: bool = False,
 ) -> FrameEnergies:
-    """Energies of many frames, and their gradients in theta.
+    """Energies of many frames, and their gradients with respect to theta.
 
-    The neighbour list of a frame is built on the host while the device evaluates the frames before it, and serves
-    the frames that follow for as long as it covers them. The mesh is that of the first frame, as in a simulation.
+    The neighbour list of a frame is built on the host while the device evaluates the frames before it. It is used for
+    the following frames as long as it covers them. The mesh is that of the first frame, as in a simulation.
 
     Parameters
     ----------
     frames
         ``(n_frames, n_atoms, 3)``, nm, or an iterable of ``(n_atoms, 3)``, which is read as it is needed.
     theta
-        As for ``DiffSystem.parameterize``. Its dtype is the precision of the evaluation, whatever that of the frames.
+        As for ``DiffSystem.parameterize``. Its dtype is the precision of the evaluation; that of the frames is not.
     box_vectors
         ``(3, 3)``, nm, for all frames, or one per frame, ``(n_frames, 3, 3)`` or an iterable; by default the system's.
-        Without any box the molecules are isolated.
+        If there is no box, the molecules are isolated.
     gradients
         Whether to return dU/dtheta of every frame.
     chunk_size
-        How many frames may be under way at once; memory grows with it.
+        How many frames may be in evaluation at once; memory grows with it.
     skin
-        As for ``DiffSystem.neighbor_list``. Where frames are too far apart for lists to be shared, most trajectories on
-        disk, a small one (0.02) leaves fewer pairs to evaluate.
+        As for ``DiffSystem.neighbor_list``. In most saved trajectories frames are too different to share a list; then
+        a small skin (0.02) leaves fewer pairs to evaluate.
     progress
         Whether to show a progress bar.
 
@@ -80,8 +80,8 @@ def evaluate_frames(
     BoxError
         If a box is not in reduced form or narrower than twice the cutoff.
     InvalidInputError
-        If there are fewer boxes than frames, or more where they are a sequence; if a frame is ``None``; or if there are
-        no frames at all.
+        If there are fewer boxes than frames; if there are more, and boxes are a sequence; if a frame is ``None``; or if
+        there are no frames at all.
     """
     require_own_process()
     given = jax.tree.map(jnp.asarray, system.as_theta(theta))
@@ -127,7 +127,7 @@ def _length(values: Iterable[object]) -> int | None:
 
 
 def _boxes(box_vectors: Iterable[object] | None) -> tuple[Iterator[Float[np.ndarray, "3 3"] | None], int | None]:
-    """A box for every frame, the same for all or one after the other, and how many there are, where that is known."""
+    """The boxes of the frames, one after the other, and their number if it is known; a single box is repeated."""
     if box_vectors is None or n_axes(box_vectors) == 2:
         return repeat(host_box_vectors(box_vectors)), None
     boxes = (host_box_vectors(each, f"box vectors of frame {i}") for i, each in enumerate(box_vectors))

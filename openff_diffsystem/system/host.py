@@ -1,4 +1,4 @@
-"""System parameters on the host, in double precision, for what is no jax program."""
+"""System parameters on the host, in double precision, for exports: nothing is compiled."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def host_parameters(system: SystemData, theta: object) -> SystemParameters:
     Raises
     ------
     NonFiniteParameterError
-        If one is NaN or infinite.
+        If a parameter is NaN or infinite.
     """
     given = system.as_theta(theta)
     if isinstance(given, SystemParameters):
-        values: Any = np.asarray(given.values, dtype=float)
+        values: Any = np.asarray(given.values, dtype=float)  # NumPy instead of jax
     else:
         values = system.assignment_map(np.asarray(given, dtype=float))
     parameters = SystemParameters(values, system.system_layout)

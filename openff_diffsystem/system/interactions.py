@@ -22,13 +22,12 @@ _TORSIONS = tuple(section.tag for section in SECTIONS.values() if "periodicity" 
 
 
 def isolated_interactions(system: SystemData, add_constrained_forces: bool) -> Interactions:
-    """Who interacts with whom in the isolated molecules of a system, as NumPy arrays.
+    """Which particles interact in the isolated molecules of a system, as NumPy arrays.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If the force field has a section that contributes energy and is not covered in vacuum, or one whose form is
-        not registered.
+        If the force field asks for a method that is not covered for isolated molecules.
     """
     require(system.methods, ISOLATED)
     for form in _pair_forms(system):
@@ -38,12 +37,13 @@ def isolated_interactions(system: SystemData, add_constrained_forces: bool) -> I
 
 
 def periodic_interactions(system: SystemData, add_constrained_forces: bool) -> PeriodicInteractions:
-    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
+    """Which particles interact in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If the energy of a registered pair form depends on the order of the particles, or falls too slowly.
+        If the energy of a registered pair form depends on the order of the particles, or falls too slowly
+        beyond the cutoff.
     """
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
@@ -66,11 +66,11 @@ def _pair_forms(system: SystemData) -> list[PairForm]:
 def _form_classes(
     system: SystemData, section: str
 ) -> tuple[Int[np.ndarray, " classes"], Float[np.ndarray, " classes"]]:
-    """Rows of one particle of each class that has equal parameters whatever theta is, and how many particles it has."""
+    """Classes of particles with equal parameters for any theta: a row of each, and its number of particles."""
     where, assignment = system.system_layout.sections[section], system.assignment_map
     values = slice(where.start, where.start + where.n_values)
     shape = (-1, len(where.columns))
-    # values with several sources are taken for unlike all others
+    # a value with several sources counts as different from all others
     alone = np.full(where.n_values, -1)
     further = np.unique(assignment.further_row)
     further = further[(further >= values.start) & (further < values.stop)] - where.start
@@ -82,9 +82,9 @@ def _form_classes(
 
 
 def counted_terms(system: SystemData, add_constrained_forces: bool) -> dict[str, Bool[np.ndarray, " _terms"]]:
-    """Which terms count, ``(n_terms,)`` bool, of bonds, angles and forms between atoms.
+    """By section, which bonds, angles and terms of forms between atoms count, ``(n_terms,)``, bool.
 
-    Those where constraints fix every distance do not, unless asked for.
+    Terms in which constraints fix every distance do not count, unless they are asked for.
     """
     indices, n = system.term_indices, system.n_particles
     custom = [form.section for form in system.forms.values() if isinstance(form, ValenceForm)]
@@ -112,7 +112,7 @@ def _exceptions(system: SystemData) -> Int[np.ndarray, "pairs 2"]:
 
 
 def _type_pairs(system: SystemData) -> TypePairs | None:
-    """The pairs of particles of the types that NBFIX names; the first of each type stand in its terms."""
+    """The pairs of particles of the types that NBFIX names. A term of NBFIX holds the first particle of each type."""
     if not len(system.term_indices.get(NBFIX, ())):
         return None
     all_types = system.term_static["vdW"]["type"]

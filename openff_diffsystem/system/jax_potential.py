@@ -15,8 +15,8 @@ from openff_diffsystem.system.model import EnergyModel, Theta, energy_model
 class Potential:
     """``potential(positions, theta, box_vectors=None, neighbors=None)``; see ``DiffSystem.to_jax_potential``.
 
-    Called with plain arrays in a box, it keeps the neighbour list of the last call and uses it as long as it serves.
-    The mesh of that list stays while the box grows or shrinks by a few percent, as in a simulation.
+    In a box, and outside ``jax.jit`` and ``jax.grad``, it keeps the neighbour list of the last call and uses it again
+    as long as it covers the configuration. The mesh stays the same while the box grows or shrinks by a few percent.
 
     Attributes
     ----------
@@ -41,11 +41,11 @@ class Potential:
     def by_section(
         self, positions: object, theta: object, box_vectors: object = None, neighbors: NeighborList | None = None
     ) -> dict[str, Energy]:
-        """Energies of the sections, kJ/mol."""
+        """The energy of each section, kJ/mol."""
         return compiled.section_energies(*self._arguments(positions, theta, box_vectors, neighbors), self.chunk_size)
 
     def model(self, periodic: bool) -> EnergyModel:
-        """What the compiled energy takes besides theta and the configuration."""
+        """The first argument of the compiled energy; see :class:`~openff_diffsystem.system.model.EnergyModel`."""
         return energy_model(self._system, periodic, self._add_constrained_forces)
 
     def _arguments(
@@ -62,16 +62,16 @@ class Potential:
 def to_jax_potential(system: SystemData, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> Potential:
     """The potential energy as a function for jax.
 
-    Without box vectors, neither here nor in the call, molecules are isolated and every pair of particles interacts,
-    as with ``Interchange.to_openmm()`` of a system without box. With box vectors the system is periodic, with
-    the methods, cutoffs and long-range corrections that ``Interchange.to_openmm()`` would choose.
+    If neither the system nor the call has box vectors, molecules are isolated and every pair of particles interacts, as
+    with ``Interchange.to_openmm()`` for a system without a box. With box vectors the system is periodic, with the
+    methods, cutoffs and long-range corrections that ``Interchange.to_openmm()`` would choose.
 
     Parameters
     ----------
     chunk_size
         Conformers of isolated molecules evaluated at once when positions are a stack.
     add_constrained_forces
-        Count bonds and angles that constraints fix. Like ``Interchange.to_openmm``, they are left out by default.
+        Count bonds and angles that constraints fix. By default they are left out, as in ``Interchange.to_openmm``.
 
     Returns
     -------
@@ -79,16 +79,16 @@ def to_jax_potential(system: SystemData, *, chunk_size: int = 16, add_constraine
         ``potential(positions, theta, box_vectors=None, neighbors=None)``, kJ/mol: a scalar for positions
         ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm. Isolated molecules also take ``(n_conformers, n, 3)`` and give
         ``(n_conformers,)``. ``box_vectors``, ``(3, 3)``, nm, are by default those of the system.
-        ``neighbors`` is a :meth:`neighbor_list`; where jax traces the call, it must be given. In a box, molecules
-        may be in any image, but have to be whole: bonded atoms in the same one.
+        ``neighbors`` is a :meth:`neighbor_list`; inside ``jax.jit``, ``jax.grad`` and the like it must be given. In a
+        box, a molecule may be in any periodic image, but it has to be whole: bonded atoms in the same image.
 
     Raises
     ------
     UnsupportedForceFieldError
         If the system holds interactions that this potential does not cover.
     StaleNeighborListError
-        From the potential, if the list given no longer covers the configuration. Compiled code cannot raise errors
-        of this package: there it is ``equinox.EquinoxRuntimeError``, with the same message.
+        From the potential, if the given list no longer covers the configuration. Compiled code cannot raise errors
+        of this package: it raises ``equinox.EquinoxRuntimeError``, with the same message.
     """
     if system.box_vectors is None:
         energy_model(system, periodic=False, add_constrained_forces=add_constrained_forces)
@@ -104,7 +104,7 @@ def energy_terms(
     *,
     add_constrained_forces: bool = False,
 ) -> dict[str, Energy]:
-    """Energies by section, kJ/mol, scalars or ``(n_conformers,)``; 1-4 pairs count in ``vdW`` and ``Electrostatics``.
+    """Energies by section, kJ/mol, scalars or ``(n_conformers,)``; ``vdW`` and ``Electrostatics`` include 1-4 pairs.
 
     Parameters
     ----------

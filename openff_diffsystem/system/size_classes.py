@@ -1,4 +1,4 @@
-"""Systems of about the same size, filled up to equal shapes and stacked, so that they share one program."""
+"""Systems of about the same size, padded to equal shapes and stacked, so that they share one program."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GRANULARITY = 16
 @jax.tree_util.register_dataclass
 @dataclass
 class SizeClass:
-    """The systems of one size class, filled up to equal shapes and stacked.
+    """The systems of one size class, padded to equal shapes and stacked.
 
     Attributes
     ----------
@@ -38,10 +38,10 @@ class SizeClass:
     interactions
         Arrays as in ``Interactions``, with a leading axis ``n_systems``.
     origin
-        Which value of its system each value of a filled-up one repeats, ``(n_systems, n_values)``; -1 for fillers,
-        which are the assignment's offsets.
+        For each value of a padded system, the position of the same value in the system itself,
+        ``(n_systems, n_values)``; -1 for padding, whose value is the offset of the assignment.
     layout
-        The layout of one filled-up system. Static.
+        The layout of one padded system. Static.
     """
 
     assignment: Assignment
@@ -70,7 +70,7 @@ def class_energies(
     systems
         ``(n_rows,)``: the system of each row.
     theta
-        The flat vector, or values of the filled-up systems, ``(n_systems, n_values)``.
+        The flat vector, or values of the padded systems, ``(n_systems, n_values)``.
     """
 
     @jax.checkpoint
@@ -102,7 +102,7 @@ def _fill(array: Shaped[AnyArray, "_length ..."], length: int, value: int = 0) -
 
 
 def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
-    """Fill up and stack the systems of one class."""
+    """Pad and stack the systems of one class."""
     host = [isolated_interactions(system, add_constrained_forces) for system in systems]
     n_atoms = _round_up([system.n_atoms for system in systems])
     n_sites = max(len(one.site_types) for one in host)
@@ -128,7 +128,7 @@ def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
     stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *(a.with_further(n_further) for a in assignments))
 
     def renumber(indices: Int[AnyArray, "..."], system: SystemData) -> Int[np.ndarray, "..."]:
-        """Particle indices with the sites moved behind the filled-up atoms."""
+        """Particle indices in a padded system, where virtual sites come after the padded atoms."""
         return np.where(indices >= system.n_atoms, indices - system.n_atoms + n_atoms, indices).astype(np.int32)
 
     filled = [
@@ -155,14 +155,14 @@ def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
 def _filled_assignment(
     system: SystemData, layout: SystemLayout, n_atoms: int
 ) -> tuple[Assignment, Int[np.ndarray, " values"]]:
-    """The assignment of one system onto the values of a filled-up one: copies written out, fillers constant.
+    """The assignment of a padded system: copies of molecules are written out, and padding is constant.
 
-    With it, which value of the system each value of the filled-up one repeats, ``(n_values,)``, -1 for fillers.
+    The second result is one row of ``SizeClass.origin``, ``(n_values,)``.
     """
     mine = system.assignment_map
     origin = np.full(layout.size, -1, dtype=np.int64)
     offset = np.zeros(layout.size)
-    counted: Any = np.arange(system.system_layout.size, dtype=float)
+    counted: Any = np.arange(system.system_layout.size, dtype=float)  # NumPy instead of jax
     numbers = SystemParameters(counted, system.system_layout)
     for section, where in layout.sections.items():
         terms = np.asarray(numbers[section])
