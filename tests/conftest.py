@@ -22,7 +22,23 @@ import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # shapes and types that signatures state are checked at every call; before anything imports the package
-CHECKED = ("units", "_jax", "forms", "parameters.assignment", "chemistry", "potentials")
+CHECKED = (
+    "units",
+    "_jax",
+    "forms",
+    "parameters.assignment",
+    "chemistry",
+    "potentials",
+    "interop.arrays",
+    "interop.calls",
+    "interop.interchange",
+    "interop.jax_md",
+    "interop.openmm",
+    "interop.programs",
+    "interop.scipy",
+    "interop.torch",
+    "interop.vjp",
+)
 install_import_hook(
     [f"openff_diffsystem.{name}" for name in CHECKED],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
