@@ -24,7 +24,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 # shapes and types that signatures state are checked at every call; before anything imports the package
 CHECKED = (
     *("units", "_jax", "forms", "parameters", "chemistry", "potentials", "system", "neural", "handlers._terms"),
-    *("interop.timemachine", "diffsystem"),
+    *("interop", "diffsystem"),
 )
 install_import_hook(
     [f"openff_diffsystem.{name}" for name in CHECKED],
