@@ -17,6 +17,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# XLA prints a page for each program that it reads, about preferences of the compiler (openxla/xla issue 44565)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
