@@ -11,11 +11,17 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "jax"
-"""Compiled programs on disk: the workers, the processes that tests start, and the next run have them in common."""
+"""Compiled programs on disk: the workers, the processes that tests start, and the next run have them in common.
+
+Those of periodic systems are not among them: they raise errors from the host, and jax keeps no program that does.
+"""
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+# XLA prints a page for each program that it reads, about preferences of the compiler (openxla/xla issue 44565)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
