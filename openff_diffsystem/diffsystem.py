@@ -11,7 +11,6 @@ from openff_diffsystem.interop.openmm.read import from_openmm
 from openff_diffsystem.interop.openmm.update import update_openmm
 from openff_diffsystem.interop.openmm.write import to_openmm
 from openff_diffsystem.interop.vjp import energy_vjp, vjp
-from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
 from openff_diffsystem.system.batch import SystemBatch
 from openff_diffsystem.system.construction import from_smirnoff
 from openff_diffsystem.system.data import SystemData
@@ -55,7 +54,7 @@ class DiffSystem(SystemData):
     def to_torch_potential(
         self,
         *,
-        trainable: ForceFieldParameters | SelectedParameters | None = None,
+        trainable: object = None,
         chunk_size: int = 16,
         add_constrained_forces: bool = False,
     ) -> TorchPotential:
@@ -64,7 +63,8 @@ class DiffSystem(SystemData):
         Parameters
         ----------
         trainable
-            Make these values a parameter of the module, ``theta``, at which the energy is evaluated by default.
+            :class:`ForceFieldParameters` or a selection of them: their values become a parameter of the module,
+            ``theta``, at which the energy is evaluated by default.
         chunk_size, add_constrained_forces
             As for :meth:`to_jax_potential`.
 
@@ -80,6 +80,8 @@ class DiffSystem(SystemData):
             If PyTorch is not installed.
         ParameterMismatchError
             If ``trainable`` belongs to another force field.
+        UnsupportedInputError
+            If ``trainable`` is something else.
         UnsupportedForceFieldError
             If the system has interactions that this potential does not cover.
         """

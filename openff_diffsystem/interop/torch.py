@@ -6,7 +6,7 @@ Every derivative that torch asks for is again such a function of a compiled prog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -92,7 +92,7 @@ class TorchPotential(torch.nn.Module):
         theta: object = None,
         box_vectors: object = None,
         neighbors: NeighborList | None = None,
-        parameters: Mapping[str, object] | None = None,
+        parameters: object = None,
     ) -> Float[torch.Tensor, "*conformers"]:
         """The energy.
 

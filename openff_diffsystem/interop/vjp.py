@@ -112,7 +112,7 @@ def energy_vjp(
     box_vectors: object = None,
     neighbors: NeighborList | None = None,
     *,
-    parameters: Mapping[str, object] | None = None,
+    parameters: object = None,
     chunk_size: int = 16,
     add_constrained_forces: bool = False,
 ) -> tuple[Float[ForeignArray, "*conformers"], Callable[..., EnergyGradients]]:
