@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from openff_diffsystem.units import from_md, to_md
@@ -16,20 +18,21 @@ def central_difference(
     force_field, component, position, topology, options, coordinates, relative_step: float = STEP, measure=None
 ) -> float:
     """dU/dtheta of one component from OpenMM, in MD units; or that of ``measure(reference)`` in place of the energy."""
-    handler = force_field[component.section]
-    owner = handler if component.row is None else handler.parameters[component.row]
-    original = position.get(owner)
-    value = to_md(original)
-    step = relative_step * (abs(value) or 1.0)
     energies, values = [], []
-    try:
-        for sign in (1, -1):
-            position.set(owner, from_md(value + sign * step, original))
+    for sign in (1, -1):
+        # openff-interchange appends an implied last increment to the parameter itself, where it would not change again
+        changed = copy.deepcopy(force_field) if component.section == "ChargeIncrementModel" else force_field
+        handler = changed[component.section]
+        owner = handler if component.row is None else handler.parameters[component.row]
+        original = position.get(owner)
+        value = to_md(original)
+        try:
+            position.set(owner, from_md(value + sign * relative_step * (abs(value) or 1.0), original))
             values.append(to_md(position.get(owner)))
-            reference = Reference(force_field.create_openmm_system(topology, **options))
+            reference = Reference(changed.create_openmm_system(topology, **options))
             energies.append(measure(reference) if measure else reference.energy(coordinates))
-    finally:
-        position.set(owner, original)
+        finally:
+            position.set(owner, original)
     return (energies[0] - energies[1]) / (values[0] - values[1])
 
 
