@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openff_diffsystem.diffsystem import DiffSystem
@@ -30,7 +30,7 @@ _WHERE = {
 __all__ = ["DiffSystem", "ForceFieldParameters", "SelectedParameters", "SystemBatch", "SystemParameters"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module 'openff_diffsystem' has no attribute {name!r}")
     _require_openff()

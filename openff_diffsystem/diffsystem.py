@@ -16,9 +16,9 @@ from openff_diffsystem.system.batch import SystemBatch
 from openff_diffsystem.system.construction import from_smirnoff
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.frames import evaluate_frames
+from openff_diffsystem.system.jax_potential import energy_terms, to_jax_potential
 from openff_diffsystem.system.lists import neighbor_list, particle_positions
 from openff_diffsystem.system.model import assignment_model, energy_model
-from openff_diffsystem.system.potential import energy_terms, to_jax_potential
 from openff_diffsystem.system.storage import load, save
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class DiffSystem(SystemData):
-    """A force field applied to a topology: indices and weights, once, and pure functions of arrays from then on.
+    """A force field applied to a topology: indices and weights made once, and pure functions of arrays.
 
     Make one with :meth:`from_smirnoff`, :meth:`from_interchange` or :meth:`from_openmm`. Its attributes are those of
     :class:`~openff_diffsystem.system.data.SystemData`; its methods are functions of the modules below.
@@ -81,7 +81,7 @@ class DiffSystem(SystemData):
         ParameterMismatchError
             If ``trainable`` belongs to another force field.
         UnsupportedForceFieldError
-            If the system holds interactions that this potential does not cover.
+            If the system has interactions that this potential does not cover.
         """
         from openff_diffsystem.interop.torch import TorchPotential
 
@@ -91,13 +91,14 @@ class DiffSystem(SystemData):
 
     @staticmethod
     def concatenate(systems: Sequence[DiffSystem], *, add_constrained_forces: bool = False) -> SystemBatch:
-        """Many systems of isolated molecules and one force field as one object whose energies compile few programs.
+        """Many systems of isolated molecules and one force field as one object, for which few programs are compiled.
 
         Raises
         ------
         ParameterMismatchError
-            If the systems were made with different force fields, or hold different numbers of one.
+            If the systems were made with different force fields, or with different values of the same parameters.
         InvalidInputError
-            If there are none, one has a box, or one was read from OpenMM with custom forces or correction maps.
+            If the list is empty, if a system has a box, or if one was read from OpenMM with custom forces, correction
+            maps or NBFIX.
         """
         return SystemBatch.from_systems(systems, add_constrained_forces=add_constrained_forces)

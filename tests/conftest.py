@@ -14,7 +14,7 @@ PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 """Compiled programs on disk: the workers, the processes that tests start, and the next run have them in common."""
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402
@@ -22,7 +22,10 @@ import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # shapes and types that signatures state are checked at every call; before anything imports the package
-CHECKED = ("units", "_jax", "forms", "parameters.assignment", "chemistry", "potentials", "interop.timemachine")
+CHECKED = (
+    *("units", "_jax", "forms", "parameters", "chemistry", "potentials", "system", "neural", "handlers._terms"),
+    *("interop", "diffsystem"),
+)
 install_import_hook(
     [f"openff_diffsystem.{name}" for name in CHECKED],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",

@@ -5,7 +5,7 @@ call; ``...`` stands for any axes, ``""`` for none.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -24,3 +24,13 @@ Column = Float[Array, "terms 1"]
 
 Vector = Sequence[Float[Array, "*terms"]]
 """x, y and z, arrays of equal shape."""
+
+if TYPE_CHECKING:
+    Leaf = Array
+    HostOrDevice = Array
+else:
+    Leaf = object
+    HostOrDevice = AnyArray
+# Leaf: an array in a pytree that users transform. It is not checked when tests run: jax also builds such trees with
+# None, object() or shapes in its place, and bridges put arrays of other frameworks there.
+# HostOrDevice: what is computed from such an array, a NumPy array from a NumPy array and a jax array otherwise.

@@ -1,6 +1,6 @@
 """The plugin: SMIRNOFF parameter handlers that are differentiable and take the place of the stock ones.
 
-The toolkit loads this module in ``ForceField(..., load_plugins=True)``. It imports no jax.
+The toolkit loads this module in ``ForceField(..., load_plugins=True)``. It does not import jax.
 """
 
 from openff_diffsystem.handlers._classes import (

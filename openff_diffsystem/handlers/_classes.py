@@ -1,12 +1,11 @@
-"""One subclass per stock handler. They add no state and no parameter attribute, so files and hashes stay the same.
+"""One subclass for each stock handler. They add no state and no OFFXML attribute: files and hashes stay the same.
 
-Each class has the name of the stock class: openff-interchange compares names for the charge handlers.
+Each class has the name of the stock class, because openff-interchange compares the names of charge handlers.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
+from openff.toolkit import Topology
 from openff.toolkit.typing.engines.smirnoff import parameters as stock
 
 from openff_diffsystem.handlers._differentiable import DifferentiableHandler
@@ -30,7 +29,7 @@ class ProperTorsionHandler(DifferentiableHandler, stock.ProperTorsionHandler):
 
 
 class ImproperTorsionHandler(DifferentiableHandler, stock.ImproperTorsionHandler):
-    """``<ImproperTorsions>``; like proper torsions, three rows per centre and periodicity, the centre first."""
+    """``<ImproperTorsions>``; as proper torsions, with three rows per centre and periodicity, the centre first."""
 
 
 class vdWHandler(DifferentiableHandler, stock.vdWHandler):
@@ -46,11 +45,11 @@ class LibraryChargeHandler(DifferentiableHandler, stock.LibraryChargeHandler):
 
 
 class ToolkitAM1BCCHandler(DifferentiableHandler, stock.ToolkitAM1BCCHandler):
-    """``<ToolkitAM1BCC>``; parameterizes to ``charge`` (e) per atom, constants."""
+    """``<ToolkitAM1BCC>``; parameterizes to ``charge`` (e) per atom; the charges are constants."""
 
 
 class NAGLChargesHandler(DifferentiableHandler, stock.NAGLChargesHandler):
-    """``<NAGLCharges>``; parameterizes to ``charge`` (e) per atom, constants."""
+    """``<NAGLCharges>``; parameterizes to ``charge`` (e) per atom; the charges are constants."""
 
 
 class ChargeIncrementModelHandler(DifferentiableHandler, stock.ChargeIncrementModelHandler):
@@ -60,8 +59,8 @@ class ChargeIncrementModelHandler(DifferentiableHandler, stock.ChargeIncrementMo
 class VirtualSiteHandler(DifferentiableHandler, stock.VirtualSiteHandler):
     """``<VirtualSites>``; parameterizes to ``distance`` (nm), ``outOfPlaneAngle``, ``inPlaneAngle`` (rad) per site."""
 
-    def find_matches(self, entity: Any, unique: bool = False) -> dict[tuple[int, ...], Any]:
-        """As upstream. Each list of matches also answers ``parameter_type``, which ``label_molecules`` asks for."""
+    def find_matches(self, entity: Topology, unique: bool = False) -> dict[tuple[int, ...], SiteMatches]:
+        """As upstream, but each list of matches has a ``parameter_type``, which ``label_molecules`` reads."""
         found = super().find_matches(entity, unique=unique)
         return {atoms: SiteMatches(matches) for atoms, matches in found.items()}
 
@@ -71,10 +70,10 @@ class GBSAHandler(DifferentiableHandler, stock.GBSAHandler):
 
 
 class SiteMatches(list):
-    """The matches of one parent atom; ``label_molecules`` treats it as a single match of our handler class."""
+    """The matches of one parent atom; ``label_molecules`` treats our handler's list like a single match."""
 
     @property
-    def parameter_type(self) -> list[Any]:
+    def parameter_type(self) -> list[stock.ParameterType]:
         """The parameter of each match."""
         return [match.parameter_type for match in self]
 

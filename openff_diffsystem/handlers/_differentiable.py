@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Unpack
 from weakref import WeakKeyDictionary
 
+from openff_diffsystem.handlers._arguments import MoleculeLike, Options
+
 if TYPE_CHECKING:
-    import jax
+    # all of these need jax, which is imported when it is first used
     import numpy as np
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int
 
     from openff_diffsystem.handlers._terms import Matched
-
-MoleculeLike = Any
-"""A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens."""
+    from openff_diffsystem.parameters.layout import ParameterLayout
 
 
 class DifferentiableHandler:
@@ -23,8 +26,8 @@ class DifferentiableHandler:
     """
 
     @property
-    def params(self) -> jax.Array:
-        """The numbers of the section, ``(n_values,)``, MD units. Setting it updates the handler's parameters.
+    def params(self) -> Float[Array, " values"]:
+        """The numbers of the section, ``(n_values,)``, MD units. Setting them updates the handler's parameters.
 
         Raises
         ------
@@ -47,7 +50,7 @@ class DifferentiableHandler:
 
     @property
     def param_names(self) -> tuple[str, ...]:
-        """One name per component of ``params``, ``ID/ATTRIBUTE``; the SMIRKS where there is no id."""
+        """One name per component of ``params``, ``ID/ATTRIBUTE``, or ``SMIRKS/ATTRIBUTE`` for parameters without id."""
         return tuple(label.split("/", 1)[1] for label in self._layout().labels)
 
     @property
@@ -60,16 +63,20 @@ class DifferentiableHandler:
         """The SMIRKS of each parameter of the section, in order."""
         return tuple(parameter.smirks for parameter in self.parameters)  # type: ignore[attr-defined]
 
-    def parameterize(self, molecule: MoleculeLike, **options: Any) -> tuple[jax.Array, np.ndarray]:
+    def parameterize(
+        self, molecule: MoleculeLike, **options: Unpack[Options]
+    ) -> tuple[Float[Array, "terms columns"], Int[np.ndarray, "terms atoms"]]:
         """:meth:`partial_parameterize` with the handler's own parameters."""
         return self.partial_parameterize(self.params, molecule, **options)
 
-    def partial_parameterize(self, params: Any, molecule: MoleculeLike, **options: Any) -> tuple[jax.Array, np.ndarray]:
+    def partial_parameterize(
+        self, params: Float[ArrayLike, " values"], molecule: MoleculeLike, **options: Unpack[Options]
+    ) -> tuple[Float[Array, "terms columns"], Int[np.ndarray, "terms atoms"]]:
         """Parameters of every term of a molecule, as a function of ``params``.
 
         ``jax.vjp(lambda p: handler.partial_parameterize(p, molecule), handler.params, has_aux=True)`` gives the
-        pullback, and jit, jvp and higher derivatives work likewise. Matching is done once per molecule and
-        set of SMIRKS, never again because a number changed.
+        pullback; jit, jvp and higher derivatives work as well. SMIRKS are matched once per molecule, and not again when
+        only numbers change.
 
         Parameters
         ----------
@@ -78,13 +85,13 @@ class DifferentiableHandler:
         molecule
             A ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens.
         **options
-            ``bonds`` for Constraints without a distance: the ``BondHandler`` that gives it.
-            ``partial_bond_orders_from_molecules`` for Bonds and ProperTorsions that are interpolated.
+            ``bonds``, for Constraints without a distance: the ``BondHandler`` that gives the distance.
+            ``partial_bond_orders_from_molecules``, for Bonds and ProperTorsions that are interpolated.
 
         Returns
         -------
         params
-            ``(n_terms, n_columns)``; the class docstring names the columns. ``(0, n_columns)`` if there is no term.
+            ``(n_terms, n_columns)``; the class docstring names the columns. ``(0, n_columns)`` if there are no terms.
         idxs
             ``(n_terms, n_atoms_per_term)``, int32, C-contiguous, not traced.
 
@@ -106,12 +113,12 @@ class DifferentiableHandler:
             )
         return matched.map(jnp.asarray(params, dtype=jnp.result_type(float, params))), matched.indices
 
-    def _layout(self) -> Any:
+    def _layout(self) -> ParameterLayout:
         from openff_diffsystem.handlers._terms import handler_layout
 
         return handler_layout(self)
 
-    def _match(self, molecule: MoleculeLike, options: dict[str, Any]) -> Matched:
+    def _match(self, molecule: MoleculeLike, options: Options) -> Matched:
         from openff_diffsystem.chemistry.molecule import as_molecule
         from openff_diffsystem.handlers._terms import match_molecule, matching_key
 
@@ -128,5 +135,5 @@ class DifferentiableHandler:
 
 
 _MAX_MOLECULES = 4096
-_CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Any, Matched]] = WeakKeyDictionary()
-"""Kept outside the handlers: what they hold is copied, pickled, hashed and shared with their stock views."""
+_CACHES: WeakKeyDictionary[DifferentiableHandler, OrderedDict[Hashable, Matched]] = WeakKeyDictionary()
+"""Kept outside the handlers, whose attributes are copied, pickled, hashed and shared with their stock views."""

@@ -2,25 +2,25 @@
 
 Two things are wrapped, and both are inert for stock handlers:
 
-* ``ForceField._register_parameter_handler_classes`` refuses two classes for one tag. The wrapper lets a
-  subclass take the place of its parent with the same ``_TAGNAME``. This could be a patch of
-  openff-toolkit: "a plugin may specialise a built-in handler".
+* ``ForceField._register_parameter_handler_classes`` refuses two classes with one tag. The wrapper lets a
+  subclass replace its parent with the same ``_TAGNAME``. As a patch of openff-toolkit this would be
+  a rule: "a plugin may specialise a built-in handler".
 * The ``create`` class methods of Interchange's SMIRNOFF collections compare exact types
   (``type(handler) in allowed_parameter_handlers()``, ``type(p) is ConstraintHandler``). The wrapper hands
-  them a view: an object of the exact stock type that shares the state of our handler. As a patch of
-  openff-interchange this would be ``isinstance``.
+  them a view: an object of the exact stock type that shares the state of our handler. A patch of
+  openff-interchange would use ``isinstance``.
 
-openff-interchange takes 0.4 s to import, so its modules are wrapped when somebody imports them, and at
-once if somebody already has.
+openff-interchange takes 0.4 s to import, so its modules are wrapped when they are imported, or at once if
+they already are.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.abc
-import importlib.machinery
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
@@ -30,7 +30,7 @@ from openff.toolkit.typing.engines.smirnoff.forcefield import ForceField
 from openff_diffsystem.exceptions import UpstreamChangedError
 
 _STOCK_TYPES: dict[type, type] = {}
-"""Our handler class -> the stock class that it takes the place of."""
+"""Our handler class -> the stock class that it replaces."""
 
 _COLLECTION_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     "openff.interchange.smirnoff._base": {"SMIRNOFFCollection": ("create",)},
@@ -45,28 +45,28 @@ _COLLECTION_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "openff.interchange.smirnoff._gbsa": {"SMIRNOFFGBSACollection": ("create",)},
 }
-"""Methods of Interchange whose ``parameter_handler(s)`` argument is compared by exact type."""
+"""Methods of Interchange that compare the type of their ``parameter_handler(s)`` argument exactly."""
 
 
 def register_swap(ours: type, stock: type) -> None:
-    """Declare that handler class ``ours`` stands in for ``stock``."""
+    """Declare that handler class ``ours`` replaces ``stock``."""
     _STOCK_TYPES[ours] = stock
 
 
-def as_stock(handler: Any) -> Any:
-    """A view of one of our handlers as its stock type, sharing its state; anything else as it is."""
+def as_stock(handler: object) -> object:
+    """A view of one of our handlers as its stock type, with the same state; anything else unchanged."""
     if isinstance(handler, list) and any(type(one) in _STOCK_TYPES for one in handler):
         return [as_stock(one) for one in handler]
     stock = _STOCK_TYPES.get(type(handler))
     if stock is None:
         return handler
-    view: Any = object.__new__(stock)
+    view: object = object.__new__(stock)
     view.__dict__ = handler.__dict__
     return view
 
 
 def install() -> None:
-    """Wrap the toolkit now, and Interchange now or when it is imported. Calling it again does nothing."""
+    """Wrap the toolkit now, and Interchange now or when it is imported. A second call does nothing."""
     register = _upstream(ForceField, "_register_parameter_handler_classes")
     if not hasattr(register, "_diffsystem"):
         ForceField._register_parameter_handler_classes = _specialise(register)  # type: ignore[method-assign]
@@ -79,7 +79,7 @@ def install() -> None:
 
 def _specialise(register: Callable) -> Callable:
     @functools.wraps(register)
-    def wrapper(self: Any, parameter_handler_classes: list[type]) -> None:
+    def wrapper(self: ForceField, parameter_handler_classes: list[type]) -> None:
         return register(self, _replace_parents(parameter_handler_classes))
 
     wrapper._diffsystem = True  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ def _specialise(register: Callable) -> Callable:
 
 
 def _replace_parents(classes: list[type]) -> list[type]:
-    """Put each class that specialises another one of the list, under the same tag, in the place of that one."""
+    """Each of our classes in the position of the stock class that it replaces, if both are in the list."""
     parents = {ours: stock for ours in classes if (stock := _STOCK_TYPES.get(ours)) is not None and stock in classes}
     replacement = {stock: ours for ours, stock in parents.items()}
     return [replacement.get(cls, cls) for cls in classes if cls not in parents]
@@ -109,33 +109,35 @@ def _wrap_collections(module: ModuleType) -> None:
 
 def _with_stock_handlers(function: Callable) -> Callable:
     @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> object:
         return function(*map(as_stock, args), **{name: as_stock(value) for name, value in kwargs.items()})
 
     wrapper._diffsystem = True  # type: ignore[attr-defined]
     return wrapper
 
 
-class _InterchangeFinder(importlib.abc.MetaPathFinder):
-    """Finds Interchange's modules where they always were, and wraps their collections once they have run."""
+class _InterchangeFinder(MetaPathFinder):
+    """Finds Interchange's modules in their usual place, and wraps their collections after they are loaded."""
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname not in _COLLECTION_METHODS:
             return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             spec.loader = _WrappingLoader(spec.loader)
         return spec
 
 
-class _WrappingLoader(importlib.abc.Loader):
-    def __init__(self, loader: Any) -> None:
+class _WrappingLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)
 
-    def create_module(self, spec: Any) -> Any:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -143,7 +145,7 @@ class _WrappingLoader(importlib.abc.Loader):
         _wrap_collections(module)
 
 
-def _upstream(owner: Any, name: str) -> Any:
+def _upstream(owner: type | ModuleType, name: str) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError as error:
@@ -152,7 +154,7 @@ def _upstream(owner: Any, name: str) -> Any:
 
 def _changed(what: str) -> str:
     return (
-        f"openff_diffsystem cannot stand in for the stock handlers: {what} is not there. Tested with "
+        f"openff_diffsystem cannot replace the stock handlers: {what} does not exist. Tested with "
         f"openff-toolkit 0.18 and openff-interchange 0.5.2 and 0.5.3; installed are openff-toolkit "
         f"{_installed('openff-toolkit')} and openff-interchange {_installed('openff-interchange')}."
     )

@@ -1,12 +1,16 @@
-"""Which terms a handler finds in one molecule, section by section."""
+"""The terms that a handler assigns in one molecule."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
+from jaxtyping import Int
 from openff.toolkit import GLOBAL_TOOLKIT_REGISTRY, Molecule
+from openff.toolkit.typing.engines.smirnoff import ParameterHandler
+from openff.toolkit.typing.engines.smirnoff.parameters import ParameterType
 
 from openff_diffsystem.chemistry import valence
 from openff_diffsystem.chemistry.charges.sections import CHARGE_SECTIONS
@@ -14,6 +18,7 @@ from openff_diffsystem.chemistry.molecule import PreparedMolecule
 from openff_diffsystem.chemistry.sections import ASSIGNERS, Request
 from openff_diffsystem.chemistry.terms import Terms
 from openff_diffsystem.exceptions import UnsupportedInputError
+from openff_diffsystem.handlers._arguments import Options
 from openff_diffsystem.parameters.affine import AffineMap
 from openff_diffsystem.parameters.assignment import AffineRows
 from openff_diffsystem.parameters.layout import ParameterLayout
@@ -21,13 +26,13 @@ from openff_diffsystem.parameters.offxml import read_handlers
 
 
 class Matched(NamedTuple):
-    """The terms of one molecule under one handler: particle indices, and the map onto their parameters."""
+    """The terms of a handler in one molecule: particle indices, and the map from ``params`` to their parameters."""
 
-    indices: np.ndarray
+    indices: Int[np.ndarray, "terms atoms"]
     map: AffineMap
 
 
-def match_molecule(handler: Any, molecule: Molecule, options: dict[str, Any]) -> Matched:
+def match_molecule(handler: ParameterHandler, molecule: Molecule, options: Options) -> Matched:
     """The terms of a molecule, their indices and how they follow from ``handler.params``.
 
     Raises
@@ -35,7 +40,7 @@ def match_molecule(handler: Any, molecule: Molecule, options: dict[str, Any]) ->
     UnassignedParameterError
         If an atom, bond, angle or proper torsion has no parameter.
     UnsupportedInputError
-        If an option is not one of the section's.
+        If the section has no such option.
     """
     section, assigner = handler.TAGNAME, ASSIGNERS[handler.TAGNAME]
     unknown = set(options) - assigner.options
@@ -52,8 +57,8 @@ def match_molecule(handler: Any, molecule: Molecule, options: dict[str, Any]) ->
     return Matched(terms.indices, AffineMap(terms.rows.flatten(), shape, layout.size))
 
 
-def _as_constants(molecule: PreparedMolecule, handler: Any) -> Terms:
-    """The bonds of a molecule, with the present numbers of another handler as constants."""
+def _as_constants(molecule: PreparedMolecule, handler: ParameterHandler) -> Terms:
+    """The bonds of a molecule, with the current numbers of their handler as constants."""
     layout, values = read_handlers([handler])
     bonds = valence.bonds(molecule, handler, layout)
     constants = AffineRows.empty(*bonds.rows.source.shape)
@@ -61,16 +66,16 @@ def _as_constants(molecule: PreparedMolecule, handler: Any) -> Terms:
     return Terms(bonds.columns, bonds.indices, constants)
 
 
-def matching_key(handler: Any, molecule: Molecule, options: dict[str, Any]) -> Any:
-    """Equal where the matched terms are, whatever the values of the parameters; ``None`` where that cannot be told."""
+def matching_key(handler: ParameterHandler, molecule: Molecule, options: Options) -> Hashable:
+    """A key of the terms, whatever the values of the parameters; ``None`` if the terms must be matched again."""
     if options:
         return None
     registry = repr(GLOBAL_TOOLKIT_REGISTRY) if handler.TAGNAME in CHARGE_SECTIONS else None
     return molecule.ordered_connection_table_hash(), registry, _structure(handler)
 
 
-def handler_layout(handler: Any) -> ParameterLayout:
-    """The layout of one handler's numbers. Reading a section anew takes as long as matching it."""
+def handler_layout(handler: ParameterHandler) -> ParameterLayout:
+    """The layout of one handler's numbers. They are kept, because reading a section takes as long as matching it."""
     key = _structure(handler)
     if key not in _LAYOUTS:
         _LAYOUTS[key] = read_handlers([handler])[0]
@@ -80,17 +85,17 @@ def handler_layout(handler: Any) -> ParameterLayout:
 _LAYOUTS: LRUCache = LRUCache(maxsize=256)
 
 
-def _structure(handler: Any) -> tuple:
-    """Everything about a handler and its parameters but the values of their numbers."""
+def _structure(handler: ParameterHandler) -> tuple:
+    """Everything about a handler and its parameters except the values of their numbers."""
     return (handler.TAGNAME, *(_state(owner) for owner in (handler, *handler.parameters)))
 
 
-def _state(owner: Any) -> tuple:
+def _state(owner: ParameterHandler | ParameterType) -> tuple:
     return tuple([(name, _shape(value)) for name, value in owner.__dict__.items() if name != "_parameters"])
 
 
-def _shape(value: Any) -> Any:
-    """What is left of a value without its numbers: text, integers, and how long lists and which keys mappings have."""
+def _shape(value: object) -> Hashable:
+    """A value without its floating-point numbers: text, integers, lengths of lists and keys of mappings."""
     if type(value) is str or type(value) is int:
         return value
     if isinstance(value, list):

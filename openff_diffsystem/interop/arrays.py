@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from openff_diffsystem.exceptions import PrecisionError, UnsupportedInputError
 
+if TYPE_CHECKING:
+    import torch
+
+JaxFloats = Float[Array, "..."]
+"""Floating-point numbers in jax, of any shape."""
+
 
 @runtime_checkable
-class ArrayBridge(Protocol):
-    """What a framework needs so that its arrays can be given to, and come back from, every function of this package.
+class ForeignArray(Protocol):
+    """An array of any framework."""
 
-    NumPy, JAX, PyTorch, and whatever speaks DLPack and can take it back (CuPy, for example) have one. Another framework
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes."""
+
+    @property
+    def dtype(self) -> object:
+        """The type of its numbers."""
+
+
+Foreign = TypeVar("Foreign", bound=ForeignArray)
+"""The arrays of one framework."""
+
+
+@runtime_checkable
+class ArrayBridge(Protocol[Foreign]):
+    """What a framework needs so that every function of this package accepts its arrays and returns them.
+
+    NumPy, JAX, PyTorch, and whatever supports DLPack in both directions (CuPy, for example) have one. Another framework
     gets one with :func:`register_bridge`.
     """
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         """Whether the value is an array of this framework."""
         ...
 
-    def to_jax(self, array: Any) -> jax.Array:
+    def to_jax(self, array: Foreign) -> JaxFloats:
         """The same numbers for jax, in the same memory if possible, without a change of dtype."""
         ...
 
-    def from_jax(self, array: jax.Array, like: Any) -> Any:
+    def from_jax(self, array: JaxFloats, like: Foreign) -> Foreign:
         """The same numbers for the framework, in the same memory if possible.
 
         ``array`` is ready. ``like`` is the input that the result belongs to: the framework's own array.
@@ -39,70 +64,70 @@ class ArrayBridge(Protocol):
 class JaxBridge:
     """Arrays of jax, tracers included."""
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return isinstance(value, jax.Array)
 
-    def to_jax(self, array: jax.Array) -> jax.Array:
+    def to_jax(self, array: Array) -> JaxFloats:
         return array
 
-    def from_jax(self, array: jax.Array, like: Any) -> jax.Array:
+    def from_jax(self, array: JaxFloats, like: Array) -> JaxFloats:
         return array
 
 
 class NumpyBridge:
-    """Arrays of NumPy: copied to where jax computes. What comes back is a view, and cannot be written to."""
+    """Arrays of NumPy: copied to where jax computes. Results are views and cannot be written to."""
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return isinstance(value, np.ndarray | np.generic)
 
-    def to_jax(self, array: np.ndarray) -> jax.Array:
+    def to_jax(self, array: np.ndarray | np.generic) -> JaxFloats:
         return jnp.asarray(array)
 
-    def from_jax(self, array: jax.Array, like: Any) -> np.ndarray:
+    def from_jax(self, array: JaxFloats, like: np.ndarray | np.generic) -> np.ndarray:
         return np.asarray(array)
 
 
 class TorchBridge:
     """Tensors of PyTorch, through DLPack. Gradients of torch do not pass: that is what ``interop.torch`` is for."""
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         torch = sys.modules.get("torch")  # there is no tensor before torch is imported
         return torch is not None and isinstance(value, torch.Tensor)
 
-    def to_jax(self, array: Any) -> jax.Array:
+    def to_jax(self, array: torch.Tensor) -> JaxFloats:
         return jnp.from_dlpack(array.detach().contiguous())
 
-    def from_jax(self, array: jax.Array, like: Any) -> Any:
+    def from_jax(self, array: JaxFloats, like: torch.Tensor) -> torch.Tensor:
         return sys.modules["torch"].from_dlpack(array)
 
 
 class DLPackBridge:
-    """Whatever speaks DLPack, where the framework can take results back.
+    """Whatever supports DLPack, where results can be returned to the framework.
 
-    That is ``from_dlpack`` of the array's namespace (Python array API), or of the package that its class belongs to.
+    That needs ``from_dlpack`` in the array's namespace (Python array API), or in the package that its class belongs to.
     """
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return hasattr(value, "dtype") and hasattr(value, "__dlpack__") and self._from_dlpack(value) is not None
 
-    def to_jax(self, array: Any) -> jax.Array:
+    def to_jax(self, array: ForeignArray) -> JaxFloats:
         return jnp.from_dlpack(array)
 
-    def from_jax(self, array: jax.Array, like: Any) -> Any:
-        return self._from_dlpack(like)(array)
+    def from_jax(self, array: JaxFloats, like: ForeignArray) -> ForeignArray:
+        return self._from_dlpack(like)(array)  # type: ignore[misc]  # an array that is owned has the function
 
-    def _from_dlpack(self, array: Any) -> Any:
+    def _from_dlpack(self, array: object) -> Callable[[Array], ForeignArray] | None:
         if hasattr(array, "__array_namespace__"):
             return array.__array_namespace__().from_dlpack
         package = sys.modules.get(type(array).__module__.partition(".")[0])
         return getattr(package, "from_dlpack", None)
 
 
-_BRIDGES: list[ArrayBridge] = [JaxBridge(), NumpyBridge(), TorchBridge(), DLPackBridge()]
+_BRIDGES: list[ArrayBridge[Any]] = [JaxBridge(), NumpyBridge(), TorchBridge(), DLPackBridge()]
 
 
-def register_bridge(bridge: ArrayBridge) -> None:
-    """Let arrays of another framework in. The bridge is asked before those registered earlier.
+def register_bridge(bridge: object) -> None:
+    """Accept arrays of another framework, through an :class:`ArrayBridge`. The latest bridge is asked first.
 
     Raises
     ------
@@ -114,13 +139,13 @@ def register_bridge(bridge: ArrayBridge) -> None:
     _BRIDGES.insert(0, bridge)
 
 
-def bridge_of(value: Any, name: str) -> ArrayBridge:
+def bridge_of(value: object, name: str) -> ArrayBridge[Any]:
     """The bridge of an array's framework.
 
     Raises
     ------
     UnsupportedInputError
-        If the value is of no framework that is known.
+        If no bridge knows the value.
     """
     for bridge in _BRIDGES:
         if bridge.owns(value):
@@ -129,7 +154,7 @@ def bridge_of(value: Any, name: str) -> ArrayBridge:
     if hasattr(value, "__dlpack__"):
         package = type(value).__module__.partition(".")[0]
         hint = (
-            f": it speaks DLPack, but {package} has no from_dlpack that results could be given back with; "
+            f": it supports DLPack, but {package} has no from_dlpack function, which results need on their way back; "
             "call openff_diffsystem.interop.arrays.register_bridge"
         )
     raise UnsupportedInputError(
@@ -143,7 +168,7 @@ def dtype_name(array: Any) -> str:
     return str(array.dtype).rsplit(".", maxsplit=1)[-1]
 
 
-def to_jax(value: Any, name: str) -> jax.Array:
+def to_jax(value: object, name: str) -> JaxFloats:
     """An array of any framework for jax.
 
     Parameters
@@ -151,7 +176,7 @@ def to_jax(value: Any, name: str) -> jax.Array:
     value
         float32 or float64. Memory is shared where both sides can: the caller must not write to it while jax works.
     name
-        What errors call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -168,15 +193,15 @@ def to_jax(value: Any, name: str) -> jax.Array:
         raise UnsupportedInputError(f"the memory of {name} cannot be shared with jax: {error}") from error
 
 
-def from_jax(array: jax.Array, like: Any) -> Any:
-    """An array of jax for the framework of another array. Waits until the numbers are there."""
-    bridge = bridge_of(like, "the array to be imitated")
+def from_jax(array: JaxFloats, like: Foreign) -> Foreign:
+    """An array of jax as an array of the same framework as ``like``. Waits until the numbers are there."""
+    bridge = bridge_of(like, "the array whose framework is wanted")
     if isinstance(bridge, JaxBridge):
-        return array
+        return array  # type: ignore[return-value]
     return bridge.from_jax(jax.block_until_ready(array), like)
 
 
-def require_float(array: Any, name: str) -> None:
+def require_float(array: object, name: str) -> None:
     """Raise unless an array is float32, or float64 where jax keeps that."""
     dtype = dtype_name(array)
     if dtype not in ("float32", "float64"):

@@ -1,4 +1,4 @@
-"""One evaluation of an energy: arguments of any framework, checked, and what is not differentiated in them."""
+"""One evaluation of an energy: its arguments, of any framework, checked, and the constants that go with them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import PyTreeDef
 
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import (
@@ -21,20 +22,17 @@ from openff_diffsystem.exceptions import (
     PositionsError,
     UnsupportedInputError,
 )
-from openff_diffsystem.interop.arrays import dtype_name, to_jax
-from openff_diffsystem.interop.programs import EnergyInputs, Program, energy_program, replaced
+from openff_diffsystem.interop.arrays import ForeignArray, JaxFloats, dtype_name, to_jax
+from openff_diffsystem.interop.programs import EnergyInputs, GivenTheta, Program, energy_program, replaced
 from openff_diffsystem.parameters.force_field import SelectedParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
 from openff_diffsystem.system.arguments import check_shapes
+from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.jax_potential import Potential
 from openff_diffsystem.system.model import EnergyModel
-from openff_diffsystem.system.potential import Potential
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
-
 
 _NOT_FINITE: dict[str, type[Exception]] = {"positions": PositionsError, "box_vectors": BoxError}
-"""The errors that say so; of theta and parameters, of which there may be several leaves, NonFiniteParameterError."""
+"""The errors for NaN and infinity, by argument; for theta and parameters it is NonFiniteParameterError."""
 
 
 @dataclass
@@ -46,7 +44,7 @@ class EnergyCall:
     potential
         Builds and keeps the neighbour list where none is given.
     inputs
-        What is differentiated, complete.
+        The arguments that have derivatives, complete.
     neighbors
         The list that was given.
     leaves, structure
@@ -57,8 +55,8 @@ class EnergyCall:
     inputs: EnergyInputs
     neighbors: NeighborList | None = None
     leaves: list[Any] = field(init=False)
-    structure: Any = field(init=False)
-    _constants: tuple | None = field(default=None, init=False)
+    structure: PyTreeDef = field(init=False)
+    _constants: tuple[EnergyModel, NeighborList | None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.leaves, self.structure = jax.tree.flatten(self.inputs)
@@ -70,7 +68,7 @@ class EnergyCall:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What errors call the leaves."""
+        """The names of the leaves in error messages."""
         return _leaf_names(self.structure)
 
     @property
@@ -78,22 +76,22 @@ class EnergyCall:
         """Whether there is one configuration."""
         return len(self.inputs.positions.shape) == 2
 
-    def converted(self, convert: Callable[[Any, str], Any]) -> EnergyCall:
-        """The same evaluation of other leaves: ``convert(leaf, name)``."""
+    def converted(self, convert: Callable[[object, str], ForeignArray]) -> EnergyCall:
+        """The same evaluation with other leaves: ``convert(leaf, name)``."""
         leaves = [convert(leaf, name) for leaf, name in zip(self.leaves, self.names, strict=True)]
         return EnergyCall(self.potential, jax.tree.unflatten(self.structure, leaves), self.neighbors)
 
-    def to_jax(self) -> list[jax.Array]:
-        """The leaves for jax."""
+    def to_jax(self) -> list[JaxFloats]:
+        """The leaves as arrays of jax."""
         return [to_jax(leaf, name) for leaf, name in zip(self.leaves, self.names, strict=True)]
 
-    def constants(self, arrays: Sequence[jax.Array]) -> tuple:
-        """What the program takes first, found when numbers are at hand for the first time.
+    def constants(self, arrays: Sequence[JaxFloats]) -> tuple[EnergyModel, NeighborList | None]:
+        """The first argument of the program, made once, when the numbers are known.
 
         Raises
         ------
         PositionsError, BoxError, NonFiniteParameterError
-            If what is no array of jax holds a NaN. To ask for the numbers of those would mean to wait for them.
+            If an array holds a NaN. Arrays of jax are not checked: that would mean to wait for their numbers.
         InvalidInputError
             If a neighbour list has to be built for a batch of configurations.
         StaleNeighborListError
@@ -106,7 +104,7 @@ class EnergyCall:
             self._constants = (model, self._neighbors(model, arrays))
         return self._constants
 
-    def _neighbors(self, model: EnergyModel, arrays: Sequence[jax.Array]) -> NeighborList | None:
+    def _neighbors(self, model: EnergyModel, arrays: Sequence[JaxFloats]) -> NeighborList | None:
         if self.inputs.box_vectors is None:
             return None
         if any(tuple(a.shape) != tuple(leaf.shape) for a, leaf in zip(arrays, self.leaves, strict=True)):
@@ -120,8 +118,8 @@ class EnergyCall:
         return self.potential.lists.covering(inputs.configuration(self.neighbors), replaced(model, inputs))
 
 
-def require_finite(name: str, leaf: Any, array: jax.Array, error: type[Exception]) -> None:
-    """Raise where a leaf that is no array of jax, which as one is ``array``, holds a NaN or infinity."""
+def require_finite(name: str, leaf: object, array: JaxFloats, error: type[Exception]) -> None:
+    """Raise where a leaf holds a NaN or infinity; ``array`` has its numbers. Arrays of jax pass unchecked."""
     if isinstance(leaf, jax.Array):
         return
     bad = np.argwhere(~np.isfinite(np.asarray(array)))
@@ -130,16 +128,16 @@ def require_finite(name: str, leaf: Any, array: jax.Array, error: type[Exception
 
 
 def complete_inputs(
-    system: SystemData, positions: Any, theta: Any, box_vectors: Any, parameters: Mapping[str, Any] | None
+    system: SystemData, positions: object, theta: object, box_vectors: object, parameters: object
 ) -> EnergyInputs:
-    """The arguments of an energy with the system's own for what is ``None``, in the precision of the others.
+    """The arguments of an energy. For those that are ``None`` the system's own, in the precision of the others.
 
     Raises
     ------
     PositionsError, BoxError, ParameterMismatchError
         If a shape is wrong, or theta belongs to another force field or system.
     UnsupportedInputError
-        If an argument is no array.
+        If an argument is not an array.
     ForkedProcessError
         In a process that was forked from one in which a system was made or read.
     """
@@ -154,17 +152,21 @@ def complete_inputs(
         theta = jnp.asarray(system.force_field_parameters.vector, dtype)
     if box_vectors is None and system.box_vectors is not None:
         box_vectors = jnp.asarray(system.box_vectors, dtype)
-    for name, array in (("positions", positions), ("box_vectors", box_vectors)):
-        if array is not None and not hasattr(array, "shape"):
-            raise UnsupportedInputError(f"{name} must be an array, in nm, got {type(array).__name__}")
-    check_shapes(system, tuple(positions.shape), None if box_vectors is None else tuple(box_vectors.shape))
+    where, box = _array("positions", positions), None if box_vectors is None else _array("box_vectors", box_vectors)
+    check_shapes(system, tuple(where.shape), None if box is None else tuple(box.shape))
     if parameters is not None and not isinstance(parameters, Mapping):
         raise UnsupportedInputError(f"parameters must be a mapping by section, got {type(parameters).__name__}")
-    return EnergyInputs(positions, checked_theta(system, theta), box_vectors, parameters or None)
+    return EnergyInputs(where, checked_theta(system, theta), box, parameters or None)
 
 
-def checked_theta(system: SystemData, theta: Any) -> Any:
-    """Theta as it is, with leaves of any framework, if it is one of this system; frozen values for jax.
+def _array(name: str, value: Any) -> ForeignArray:
+    if not hasattr(value, "shape"):
+        raise UnsupportedInputError(f"{name} must be an array, in nm, got {type(value).__name__}")
+    return value
+
+
+def checked_theta(system: SystemData, theta: Any) -> GivenTheta:
+    """Theta unchanged, with arrays of any framework, if it belongs to this system. Frozen values become arrays of jax.
 
     Raises
     ------
@@ -186,7 +188,7 @@ def checked_theta(system: SystemData, theta: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _leaf_names(structure: Any) -> tuple[str, ...]:
+def _leaf_names(structure: PyTreeDef) -> tuple[str, ...]:
     numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
     return tuple(
         jax.tree_util.keystr(path, simple=True, separator="/")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from openff_diffsystem.exceptions import (
     InvalidInputError,
@@ -16,7 +16,9 @@ from openff_diffsystem.exceptions import (
     UnsupportedForceFieldError,
     UnsupportedInputError,
 )
-from openff_diffsystem.system.potential import to_jax_potential
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.jax_potential import to_jax_potential
 
 try:
     from jax_md import space
@@ -25,11 +27,8 @@ except ImportError as error:
         f"the adapter needs jax-md and what it imports ({error}): pip install 'openff-diffsystem[jax-md]'"
     ) from error
 
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
-
 BOLTZMANN = 1.380649e-23 * 6.02214076e23 / 1000
-"""kJ/mol/K, from the exact SI values: what a temperature is multiplied by to give jax-md's ``kT``."""
+"""kJ/mol/K, from the exact SI values. jax-md's ``kT`` is this number times the temperature."""
 
 
 class JaxMD(NamedTuple):
@@ -46,13 +45,13 @@ class JaxMD(NamedTuple):
         ``(n_atoms,)``, dalton.
     """
 
-    energy_fn: Callable[..., jax.Array]
-    displacement_fn: Callable[..., jax.Array]
-    shift_fn: Callable[..., jax.Array]
-    masses: jax.Array
+    energy_fn: Callable[..., Float[Array, ""]]
+    displacement_fn: Callable[..., Float[Array, " 3"]]
+    shift_fn: Callable[..., Float[Array, "atoms 3"]]
+    masses: Float[Array, " atoms"]
 
 
-def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> JaxMD:
+def to_jax_md(system: SystemData, theta: object = None, *, masses: object = None) -> JaxMD:
     """A system for the integrators of jax-md.
 
     Only atoms are integrated; virtual sites follow them. jax-md has no constraints, so bonds and angles that
@@ -64,7 +63,7 @@ def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> J
         Of isolated molecules or periodic. In a box, ``neighbors`` must be handed to each step:
         ``apply(state, neighbors=system.neighbor_list(state.position))``.
     theta
-        As for ``DiffSystem.parameterize``; by default the force field's own values. ``energy_fn`` takes another one
+        As for ``DiffSystem.parameterize``; by default the force field's own values. ``energy_fn`` takes another theta
         as a keyword, and is differentiable in it.
     masses
         ``(n_atoms,)``, dalton; by default those of the system.
@@ -93,8 +92,12 @@ def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> J
         raise InvalidInputError(f"atom {i} has a mass of {found[i]}; jax-md moves every atom: pass masses")
 
     def energy_fn(
-        R: jax.Array, theta: Any = None, box_vectors: Any = None, neighbors: Any = None, **other: Any
-    ) -> jax.Array:
+        R: object,
+        theta: object = None,
+        box_vectors: object = None,
+        neighbors: NeighborList | None = None,
+        **other: object,
+    ) -> Float[Array, ""]:
         for name in ("box", "perturbation"):
             if name in other:
                 raise UnsupportedInputError(
@@ -108,18 +111,18 @@ def to_jax_md(system: SystemData, theta: Any = None, *, masses: Any = None) -> J
 
 
 def _require_flexible(system: SystemData) -> None:
-    """Bonds may move in place of constraints; a model whose angles are fixed as well is meant to be rigid."""
-    held = {
+    """Raise where bonds cannot move in place of constraints: in molecules whose angles are fixed as well."""
+    joined = {
         tuple(sorted((int(atoms[0]), int(atoms[-1]))))
         for section in ("Bonds", "Angles")
         for atoms in system.term_indices.get(section, ())
     }
     constrained: dict[int, set[int]] = {}
     for a, b in system.constraints()[0].tolist():
-        if (min(a, b), max(a, b)) not in held:
+        if (min(a, b), max(a, b)) not in joined:
             raise UnsupportedForceFieldError(
-                f"a constraint keeps atoms {a} and {b} together, and no bond or angle would in its place; jax-md has "
-                "no constraints: use a flexible model"
+                f"only a constraint keeps atoms {a} and {b} together, no bond or angle does; jax-md has no "
+                "constraints: use a flexible model"
             )
         common = constrained.setdefault(a, set()) & constrained.setdefault(b, set())
         if common:

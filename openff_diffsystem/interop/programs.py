@@ -1,24 +1,36 @@
 """Energies as compiled functions of a flat list of arrays, and their derivatives as functions of the same kind.
 
-Frameworks differentiate by asking for the transpose, the tangent or the batch of a function. Each of these is a program
-again, made once and compiled once, so that any order and any nesting is possible.
+Frameworks differentiate by asking for the transpose, the tangent or the batch of a function. Each of these is again a
+program, made once and compiled once, so that any order and any nesting is possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
+from jaxtyping import Array, Float
 
+from openff_diffsystem.interop.arrays import ForeignArray, JaxFloats
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
 from openff_diffsystem.system import compiled
 from openff_diffsystem.system.arguments import Configuration
 from openff_diffsystem.system.model import EnergyModel, Theta
+
+Values = tuple[JaxFloats, ...]
+"""What a program returns."""
+
+GivenTheta = ForeignArray | ForceFieldParameters | SelectedParameters | SystemParameters
+"""The flat vector, force-field parameters, a selection of them, or system parameters; with arrays of any framework."""
+
+GivenSections = Mapping[str, ForeignArray | Mapping[str, ForeignArray]]
+"""Values by section, ``(n_terms, n_columns)``, or by section and column, ``(n_terms,)``."""
 
 
 class Program:
@@ -30,15 +42,15 @@ class Program:
         Pure. ``constants`` is a pytree that is not differentiated, the arrays are floats.
     """
 
-    def __init__(self, function: Callable[..., tuple]) -> None:
+    def __init__(self, function: Callable[..., Values]) -> None:
         self._function = function
         self._compiled = jax.jit(function)
         self._derived: dict[Hashable, Program] = {}
 
-    def __call__(self, constants: Any, *arrays: jax.Array) -> tuple:
+    def __call__(self, constants: object, *arrays: JaxFloats) -> Values:
         return self._compiled(constants, *arrays)
 
-    def _derive(self, key: Hashable, function: Callable[..., tuple]) -> Program:
+    def _derive(self, key: Hashable, function: Callable[..., Values]) -> Program:
         if key not in self._derived:
             self._derived[key] = Program(function)
         return self._derived[key]
@@ -47,7 +59,7 @@ class Program:
         """``(constants, *arrays, *cotangents) -> cotangents of the wanted arrays``."""
         wanted = tuple(wanted)
 
-        def pulled_back(constants: Any, *arrays: jax.Array) -> tuple:
+        def pulled_back(constants: object, *arrays: JaxFloats) -> Values:
             primals, cotangents = arrays[: len(wanted)], arrays[len(wanted) :]
             function, variables = self._restricted(constants, primals, wanted)
             return jax.vjp(function, *variables)[1](tuple(cotangents))
@@ -58,7 +70,7 @@ class Program:
         """``(constants, *arrays, *tangents of the moving arrays) -> tangents``."""
         moving = tuple(moving)
 
-        def pushed_forward(constants: Any, *arrays: jax.Array) -> tuple:
+        def pushed_forward(constants: object, *arrays: JaxFloats) -> Values:
             primals, tangents = arrays[: len(moving)], arrays[len(moving) :]
             function, variables = self._restricted(constants, primals, moving)
             return jax.jvp(function, variables, tuple(tangents))[1]
@@ -69,7 +81,7 @@ class Program:
         """The same with a further axis, where ``axes`` says in the arrays, and first in the results."""
         axes = tuple(axes)
 
-        def batched(constants: Any, *arrays: jax.Array) -> tuple:
+        def batched(constants: object, *arrays: JaxFloats) -> Values:
             return jax.vmap(lambda *one: self._function(constants, *one), in_axes=axes)(*arrays)
 
         return self._derive(("vmap", axes), batched)
@@ -78,7 +90,7 @@ class Program:
         """``(constants, *arrays) -> (value, *gradients of the wanted arrays)``, for a function with a scalar result."""
         wanted = tuple(wanted)
 
-        def both(constants: Any, *arrays: jax.Array) -> tuple:
+        def both(constants: object, *arrays: JaxFloats) -> Values:
             function, variables = self._restricted(constants, arrays, wanted)
             (value,), pullback = jax.vjp(function, *variables)
             return value, *pullback((jnp.ones_like(value),))
@@ -86,11 +98,11 @@ class Program:
         return self._derive(("value_and_gradients", wanted), both)
 
     def _restricted(
-        self, constants: Any, arrays: Sequence[jax.Array], wanted: tuple[bool, ...]
-    ) -> tuple[Callable[..., tuple], tuple]:
-        """The function of the wanted arrays alone, and these."""
+        self, constants: object, arrays: Sequence[JaxFloats], wanted: tuple[bool, ...]
+    ) -> tuple[Callable[..., Values], Values]:
+        """The function of the wanted arrays alone, and these arrays."""
 
-        def function(*variables: jax.Array) -> tuple:
+        def function(*variables: JaxFloats) -> Values:
             given = iter(variables)
             return self._function(constants, *(next(given) if w else a for a, w in zip(arrays, wanted, strict=True)))
 
@@ -98,7 +110,7 @@ class Program:
 
 
 class EnergyInputs(NamedTuple):
-    """What an energy is differentiated in. A pytree; leaves are arrays of any framework.
+    """The arguments of an energy that have derivatives. A pytree whose leaves are arrays of any framework.
 
     Attributes
     ----------
@@ -112,21 +124,23 @@ class EnergyInputs(NamedTuple):
         Values that replace those of some sections, as for ``SystemParameters.replace``.
     """
 
-    positions: Any
-    theta: Any
-    box_vectors: Any = None
-    parameters: Any = None
+    positions: Float[ForeignArray, "*conformers particles 3"]
+    theta: GivenTheta
+    box_vectors: Float[ForeignArray, "3 3"] | None = None
+    parameters: GivenSections | None = None
 
     def configuration(self, neighbors: NeighborList | None) -> Configuration:
-        """The positions and the box, with a neighbour list that was found for them."""
-        return Configuration(self.positions, self.box_vectors, neighbors)
+        """The positions and the box, arrays of jax by now, with a neighbour list that covers them."""
+        return Configuration(cast(Array, self.positions), cast(Array | None, self.box_vectors), neighbors)
 
 
 @lru_cache(maxsize=256)
-def energy_program(structure: Any, chunk_size: int) -> Program:
+def energy_program(structure: PyTreeDef, chunk_size: int) -> Program:
     """The energy, kJ/mol, of ``((model, neighbors), *leaves of EnergyInputs)``; ``structure`` is their tree."""
 
-    def function(constants: tuple[EnergyModel, NeighborList | None], *leaves: jax.Array) -> tuple[jax.Array]:
+    def function(
+        constants: tuple[EnergyModel, NeighborList | None], *leaves: JaxFloats
+    ) -> tuple[Float[Array, "*conformers"]]:
         model, neighbors = constants
         inputs = jax.tree.unflatten(structure, leaves)
         return (compiled.energy(model, inputs.configuration(neighbors), replaced(model, inputs), chunk_size),)
@@ -135,10 +149,10 @@ def energy_program(structure: Any, chunk_size: int) -> Program:
 
 
 @lru_cache(maxsize=256)
-def parameters_program(structure: Any, unique: bool) -> Program:
+def parameters_program(structure: PyTreeDef, unique: bool) -> Program:
     """The system parameters by section of ``(model, *leaves of theta)``."""
 
-    def function(constants: EnergyModel, *leaves: jax.Array) -> tuple:
+    def function(constants: EnergyModel, *leaves: JaxFloats) -> Values:
         theta = flat(jax.tree.unflatten(structure, leaves))
         parameters = constants.parameters(theta)
         if unique:
@@ -149,17 +163,19 @@ def parameters_program(structure: Any, unique: bool) -> Program:
 
 
 def replaced(model: EnergyModel, inputs: EnergyInputs) -> Theta:
-    """What the compiled energies take for theta: sections replaced in the wider of both precisions."""
+    """Theta as the compiled energies take it, with the given sections replaced, in the wider of both precisions."""
     theta = flat(inputs.theta)
     if not inputs.parameters:
         return theta
     base = model.parameters(theta)
     dtype = jnp.result_type(base.values, *jax.tree.leaves(inputs.parameters))
-    return SystemParameters(base.values.astype(dtype), base.layout).replace(inputs.parameters)
+    return SystemParameters(base.values.astype(dtype), base.layout).replace(
+        cast(Mapping[str, Array], inputs.parameters)
+    )
 
 
-def flat(theta: Any) -> Theta:
-    """The flat vector of force-field parameters or of a selection; system parameters as they are."""
+def flat(theta: GivenTheta) -> Theta:
+    """The flat vector of force-field parameters or of a selection; system parameters as they are. Leaves are jax's."""
     if isinstance(theta, SelectedParameters):
         theta = theta.merge()
-    return theta.vector if isinstance(theta, ForceFieldParameters) else theta
+    return theta.vector if isinstance(theta, ForceFieldParameters) else theta  # type: ignore[return-value]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike, DTypeLike
 
+from openff_diffsystem._jax.types import Scalar
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.interop.arrays import require_precision
 
 
 def value_and_grad(
-    loss: Callable[[jax.Array], Any], *, dtype: Any = np.float64, jit: bool = True
-) -> Callable[[Any], tuple[float, np.ndarray]]:
+    loss: Callable[[Float[Array, " parameters"]], Scalar], *, dtype: DTypeLike = np.float64, jit: bool = True
+) -> Callable[[ArrayLike], tuple[float, Float[np.ndarray, " parameters"]]]:
     """A loss of a flat vector as ``scipy.optimize.minimize(fun, x0, jac=True)`` wants it.
 
     Parameters
@@ -24,9 +26,9 @@ def value_and_grad(
         ``loss(vector) -> scalar``, a function for jax. With ``vector, unravel = trainable.to_vector()`` it may begin
         with ``theta = unravel(vector)``.
     dtype
-        The precision that the loss is evaluated in.
+        The precision in which the loss is evaluated.
     jit
-        Compile the loss. Not possible where it builds neighbour lists or otherwise looks at numbers.
+        Compile the loss. Not possible where it builds neighbour lists or otherwise depends on concrete numbers.
 
     Returns
     -------
@@ -40,10 +42,10 @@ def value_and_grad(
     ParameterMismatchError
         From ``fun``, if the loss is not a scalar.
     """
-    dtype = np.dtype(dtype)
-    require_precision(dtype.name, "dtype of the loss")
+    precision = np.dtype(dtype)
+    require_precision(precision.name, "dtype of the loss")
 
-    def checked(vector: jax.Array) -> jax.Array:
+    def checked(vector: Float[Array, " parameters"]) -> Float[Array, ""]:
         value = jnp.asarray(loss(vector))
         if value.shape != ():
             raise ParameterMismatchError(f"a loss must be a scalar, this one has shape {value.shape}")
@@ -53,9 +55,9 @@ def value_and_grad(
     if jit:
         both = jax.jit(both)
 
-    def fun(x: Any) -> tuple[float, np.ndarray]:
+    def fun(x: ArrayLike) -> tuple[float, Float[np.ndarray, " parameters"]]:
         # a copy: optimisers write to their vectors while jax may still hold on to them
-        value, gradient = both(jnp.array(x, dtype=dtype))
+        value, gradient = both(jnp.array(x, dtype=precision))
         return float(value), np.array(gradient, dtype=np.float64)
 
     return fun

@@ -1,28 +1,30 @@
 """The potential energy for PyTorch: compiled jax inside ``torch.autograd.Function``.
 
-Every derivative that torch asks for is again such a function of a compiled program, so that double backward, forward
-mode, ``torch.func`` and their nestings work without limit of order.
+Every derivative that torch asks for is again such a function of a compiled program. So double backward, forward mode,
+``torch.func`` and any nesting of them work, to any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import MissingStackError, UnsupportedInputError
-from openff_diffsystem.interop.arrays import from_jax, require_float, to_jax
+from openff_diffsystem.interop.arrays import JaxFloats, from_jax, require_float, to_jax
 from openff_diffsystem.interop.calls import EnergyCall, checked_theta, complete_inputs
-from openff_diffsystem.interop.programs import Program, parameters_program
+from openff_diffsystem.interop.programs import GivenTheta, Program, Values, parameters_program
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, SelectedParameters
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList
+from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.jax_potential import Potential, to_jax_potential
 from openff_diffsystem.system.model import assignment_model
-from openff_diffsystem.system.potential import Potential, to_jax_potential
 
 try:
     import torch
@@ -32,8 +34,7 @@ except ImportError as error:
         "conda install -c conda-forge pytorch"
     ) from error
 
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+Tensors = tuple[Float[torch.Tensor, "..."], ...]
 
 
 class TorchPotential(torch.nn.Module):
@@ -41,16 +42,16 @@ class TorchPotential(torch.nn.Module):
 
     Made by ``DiffSystem.to_torch_potential``. Theta may be an argument: a ``torch.nn.Parameter``, a part of one, or
     what a network returns. Or it is a parameter of this module, for ``optimizer(potential.parameters())``. The module
-    can be pickled and copied, and its state be saved.
+    can be pickled and copied, and its state can be saved.
 
     In a periodic system without ``neighbors`` it keeps the neighbour list of the last call and uses it as long as it
-    serves.
+    is valid.
 
     Attributes
     ----------
     theta
-        The trainable values, ``(n_values,)`` or ``(n_selected,)``, MD units, if ``trainable`` was given. In double
-        precision where jax is set to that, whatever torch's default.
+        The trainable values, ``(n_values,)`` or ``(n_selected,)``, MD units, if ``trainable`` was given. In jax's
+        precision, whatever torch's default is.
     """
 
     theta: torch.nn.Parameter | None
@@ -59,14 +60,14 @@ class TorchPotential(torch.nn.Module):
         self,
         system: SystemData,
         *,
-        trainable: ForceFieldParameters | SelectedParameters | None = None,
+        trainable: object = None,
         chunk_size: int = 16,
         add_constrained_forces: bool = False,
     ) -> None:
         super().__init__()
         self.system = system
         self._options: dict[str, Any] = {"chunk_size": chunk_size, "add_constrained_forces": add_constrained_forces}
-        # as read: a process that jax is set up in later must not find it rounded
+        # as it was read, not rounded by jax: a process that loads this module may set jax to double precision
         self._theta = np.array(system.force_field_parameters.vector)
         self.theta = None
         if trainable is not None:
@@ -87,12 +88,12 @@ class TorchPotential(torch.nn.Module):
 
     def forward(
         self,
-        positions: Any = None,
-        theta: Any = None,
-        box_vectors: Any = None,
+        positions: object = None,
+        theta: object = None,
+        box_vectors: object = None,
         neighbors: NeighborList | None = None,
-        parameters: Mapping[str, Any] | None = None,
-    ) -> torch.Tensor:
+        parameters: Mapping[str, object] | None = None,
+    ) -> Float[torch.Tensor, "*conformers"]:
         """The energy.
 
         Parameters
@@ -136,7 +137,7 @@ class TorchPotential(torch.nn.Module):
         (energy,) = JaxFunction.apply(_Task(call.program, call.names, call.constants, ahead), *tensors)
         return energy
 
-    def parameterize(self, theta: Any = None) -> dict[str, torch.Tensor]:
+    def parameterize(self, theta: object = None) -> dict[str, Float[torch.Tensor, "_terms _columns"]]:
         """The values of each section, ``(n_unique_terms, n_columns)``, MD units: one copy of each unique molecule.
 
         Differentiable in theta. The order is that of ``SystemParameters.unique``.
@@ -148,17 +149,17 @@ class TorchPotential(torch.nn.Module):
         values = JaxFunction.apply(task, *(_as_tensor(leaf, "theta") for leaf in leaves))
         return dict(zip(self.system.sections, values, strict=True))
 
-    def initial_theta(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+    def initial_theta(self, dtype: torch.dtype | None = None) -> Float[torch.Tensor, " parameters"]:
         """The force field's own values, ``(n_values,)``, MD units, as a new tensor; by default in jax's precision."""
         return torch.tensor(self._theta, dtype=dtype)
 
-    def force_field_parameters(self, theta: torch.Tensor | None = None) -> ForceFieldParameters:
+    def force_field_parameters(self, theta: Float[torch.Tensor, " parameters"] | None = None) -> ForceFieldParameters:
         """Force-field parameters for ``to_force_field`` and ``to_file``.
 
         Parameters
         ----------
         theta
-            ``(n_values,)``, MD units; by default the present trainable values of this module.
+            ``(n_values,)``, MD units; by default the current trainable values of this module.
         """
         unravel = self.system.force_field_parameters.to_vector()[1]
         if theta is None:
@@ -169,7 +170,7 @@ class TorchPotential(torch.nn.Module):
     def extra_repr(self) -> str:
         return repr(self.system)
 
-    def _own_theta(self, *given: Any) -> Any:
+    def _own_theta(self, *given: object) -> GivenTheta:
         if self.theta is not None:
             return self._unravel(self.theta)
         tensors = [leaf for leaf in jax.tree.leaves(given) if isinstance(leaf, torch.Tensor)]
@@ -177,7 +178,7 @@ class TorchPotential(torch.nn.Module):
         return own.to(tensors[0].device, tensors[0].dtype) if tensors else own
 
     def __getstate__(self) -> dict[str, Any]:
-        # arrays on a device, and their precision, are matters of a process; it may be set up after it loads this
+        # arrays on a device, and their precision, belong to a process: the next one may set jax up after loading this
         return self.__dict__ | {"_potential": None}
 
 
@@ -189,40 +190,42 @@ class _Task:
     program
         The compiled function.
     names
-        What errors call the first of its arrays.
+        The names of the first of its arrays in error messages.
     constants
-        Gives its first argument, from the arrays of the first evaluation.
+        Returns its first argument, given the arrays of the first evaluation.
     ahead
-        For which arrays a gradient is likely to be asked, if the result is a scalar: it comes with the value then.
+        For a scalar result, the arrays whose gradients are likely to be needed: they are computed with the value.
     """
 
     def __init__(
         self,
         program: Program,
         names: Sequence[str],
-        constants: Callable[[Sequence[jax.Array]], Any],
+        constants: Callable[[Sequence[JaxFloats]], object],
         ahead: tuple[bool, ...] | None = None,
     ) -> None:
         self.program = program
         self._names = names
         self._constants = constants
         self._ahead = ahead
-        self._gradients: list[jax.Array] = []
+        self._gradients: list[JaxFloats] = []
 
-    def evaluate(self, tensors: Sequence[torch.Tensor]) -> list[jax.Array]:
+    def evaluate(self, tensors: Sequence[Float[torch.Tensor, "..."]]) -> list[JaxFloats]:
         names = chain(self._names, repeat("a cotangent or tangent"))
         arrays = [to_jax(tensor, name) for tensor, name in zip(tensors, names, strict=False)]
         constants = self._constants(arrays)
         if self._ahead is None:
-            values = self.program(constants, *arrays)
+            values: Values = self.program(constants, *arrays)
         else:
             value, *self._gradients = self.program.value_and_gradients(self._ahead)(constants, *arrays)
             values = (value,)
-        # jax may hand an argument through, and torch must not find one tensor's memory in another
+        # jax may return an argument itself, but no two tensors of torch may share memory
         return [jnp.copy(value) if any(value is array for array in arrays) else value for value in values]
 
-    def gradients(self, needed: Sequence[bool], like: torch.Tensor) -> list[torch.Tensor | None] | None:
-        """Those computed with the value, if they are all that is needed."""
+    def gradients(
+        self, needed: Sequence[bool], like: Float[torch.Tensor, "..."]
+    ) -> list[Float[torch.Tensor, "..."] | None] | None:
+        """The gradients that were computed with the value, if no others are needed."""
         if self._ahead is None or any(n and not a for n, a in zip(needed, self._ahead, strict=True)):
             return None
         found = iter(self._gradients)
@@ -240,17 +243,17 @@ class JaxFunction(torch.autograd.Function):
     """A program as a differentiable function of tensors: ``JaxFunction.apply(task, *tensors) -> tuple of tensors``."""
 
     @staticmethod
-    def forward(task: _Task, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(task: _Task, *tensors: Float[torch.Tensor, "..."]) -> Tensors:
         return tuple(from_jax(value, tensors[0]) for value in task.evaluate(tensors))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[object, ...], output: Tensors) -> None:
         ctx.task, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple:
+    def backward(ctx: Any, *cotangents: Float[torch.Tensor, "..."]) -> tuple[Float[torch.Tensor, "..."] | None, ...]:
         needed = ctx.needs_input_grad[1:]
         if not torch.is_grad_enabled():  # nobody differentiates the gradient
             known = ctx.task.gradients(needed, cotangents[0])
@@ -261,19 +264,21 @@ class JaxFunction(torch.autograd.Function):
         return None, *(next(found) if n else None for n in needed)
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple:
+    def jvp(ctx: Any, _: None, *tangents: Float[torch.Tensor, "..."] | None) -> Tensors:
         moving = tuple(tangent is not None for tangent in tangents)
         task = ctx.task.derived(ctx.task.program.jvp(moving))
         return JaxFunction.apply(task, *ctx.saved_tensors, *(t for t in tangents if t is not None))
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, task: _Task, *tensors: torch.Tensor) -> tuple:
+    def vmap(
+        info: object, in_dims: tuple[int | None, ...], task: _Task, *tensors: Float[torch.Tensor, "..."]
+    ) -> tuple[Tensors, tuple[int, ...]]:
         values = JaxFunction.apply(task.derived(task.program.vmap(in_dims[1:])), *tensors)
         return values, (0,) * len(values)
 
 
-def _as_tensor(value: Any, name: str) -> torch.Tensor:
-    """A tensor as it is, if jax can take it over; an array of another framework as a tensor."""
+def _as_tensor(value: object, name: str) -> Float[torch.Tensor, "..."]:
+    """A tensor unchanged, if jax can use it; an array of another framework as a tensor."""
     if not isinstance(value, torch.Tensor):
         return from_jax(to_jax(value, name), _A_TENSOR)
     require_float(value, name)

@@ -1,4 +1,4 @@
-"""Networks upstream of the force field: molecule graphs, models that emit parameters, and models with theta."""
+"""Neural networks that give parameters: molecule graphs, models, and models together with theta."""
 
 from openff_diffsystem.neural.compose import LambdaModule, lambda_module
 from openff_diffsystem.neural.generic_force_field import generic_valence

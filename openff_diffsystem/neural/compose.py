@@ -1,14 +1,14 @@
-"""Theta and models together: a function that takes force-field parameters and networks and gives system parameters."""
+"""Theta and models together: a function of force-field parameters and networks that returns system parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceFieldError
 from openff_diffsystem.neural.graph import MoleculeGraph, check_molecules
@@ -17,8 +17,11 @@ from openff_diffsystem.neural.symmetry import bond_classes, refine
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.system.data import SystemData
 
-Network = Callable[[MoleculeGraph], Any]
+Network = Callable[[MoleculeGraph], object]
 """From a graph to parameters of its terms: an equinox module, or any other pytree that can be called."""
+
+Name = TypeVar("Name", bound=Hashable)
+"""The name of a model, as :func:`lambda_module` reads it."""
 
 
 class Emitted(NamedTuple):
@@ -29,14 +32,14 @@ class Emitted(NamedTuple):
     source
         The name of the model among the sources.
     section, column
-        What it is of.
+        The column that the array fills.
     shape
         ``(n_terms,)``, or ``(n_terms, 6)`` by periodicity.
     start
-        Where it stands among the outputs of all models.
+        Position of its first number when the outputs of all models are put one after the other.
     """
 
-    source: Any
+    source: Hashable
     section: str
     column: str
     shape: tuple[int, ...]
@@ -50,39 +53,44 @@ class Emitted(NamedTuple):
 
 def lambda_module(
     systems: SystemData | Sequence[SystemData],
-    sources: Mapping[Any, Network],
+    sources: Mapping[Name, Network],
     *,
-    molecules: Mapping[Any, Sequence[int]] | None = None,
+    molecules: Mapping[Name, Sequence[int]] | None = None,
     partial: bool = False,
 ) -> LambdaModule:
-    """Let models take the place of rows of an OFFXML file.
+    """Let models give parameters in place of the rows of an OFFXML file.
 
     Parameters
     ----------
     systems
-        The system to parameterize, or several: their molecules then are one graph, and each model is evaluated once.
+        The system to parameterize, or several. Molecules of several systems form one graph, and each model is
+        evaluated once.
     sources
-        Models by what they emit. A model is called with a :class:`MoleculeGraph`. Under ``("Bonds", "k")`` or
-        ``"Bonds/k"`` it returns the values of that column; under a section, ``"Angles"`` or ``"Electrostatics"``, its
-        columns by name, or the values of its only column; under any other name, columns by section,
-        ``{"Bonds": {"k": k}}``. There is one value per term of the graph, ``graph.bonds`` and so on, and per atom in
-        other sections. Torsions have one per term for every periodicity alike, or ``(n_terms, 6)`` for
+        Models by name. A model is called with a :class:`MoleculeGraph`, and its name says what it returns:
+
+        * ``("Bonds", "k")`` or ``"Bonds/k"``: the values of this column;
+        * a section, ``"Angles"`` or ``"Electrostatics"``: columns by name, ``{"k": k}``, or the values of the only
+          column;
+        * any other name: columns by section, ``{"Bonds": {"k": k}}``.
+
+        There is one value for each term of the graph (``graph.bonds`` and so on), and for each atom in sections that
+        have no such terms. Torsions have one value per term, the same for every periodicity, or ``(n_terms, 6)`` for
         periodicities 1 to 6.
     molecules
-        By source the molecules it is asked for, as positions in ``system.molecules``, counted on through several
-        systems; the others keep theta. By default all.
+        For each source, the molecules whose parameters come from it, as positions in ``system.molecules``; with several
+        systems the count continues from one to the next. Other molecules keep theta. By default all molecules.
     partial
-        Accept that numbers which a model emits have no row in the systems, and drop them. A torsion of SMIRNOFF has
-        rows for the periodicities of its SMIRKS alone, and few centres have an improper torsion;
-        :func:`generic_valence` makes a row for every term.
+        Drop numbers that have no row in the systems, instead of raising an error. A torsion in SMIRNOFF has rows only
+        for the periodicities of its SMIRKS, and few centres have an improper torsion; :func:`generic_valence` makes a
+        row for every term.
 
     Raises
     ------
     ParameterMismatchError
-        If a model emits what the system does not have, an array of the wrong shape, what another model emits, or
-        numbers for terms or periodicities of which the system has no row.
+        If a model emits a column that the system does not have or that another model emits, an array of the wrong
+        shape, or numbers for terms or periodicities without a row in the system.
     UnsupportedForceFieldError
-        If charges are asked for a molecule with virtual sites.
+        If a model emits charges for a molecule with virtual sites.
     """
     return LambdaModule(systems, sources, molecules or {}, partial)
 
@@ -95,31 +103,31 @@ class LambdaModule:
     Attributes
     ----------
     systems
-        What is parameterized.
+        The systems to parameterize.
     graphs, chosen
-        By source the graph its model is called with, and the molecules it holds.
+        By source, the graph that its model is called with, and the molecules in this graph.
     classes
-        By source, which atoms of its graph the model cannot tell apart, ``(n_atoms,)``.
+        By source, a number for each atom of its graph, equal where the model cannot tell atoms apart, ``(n_atoms,)``.
     bond_classes
-        By source, which bonds it tells apart though their atoms look alike, ``(n_bonds,)``: all zero for a model with
-        ``atom_classes`` of its own.
+        By source, a number for each bond of its graph, different where the model can tell bonds apart even if their
+        atoms look alike, ``(n_bonds,)``: all zero for a model that has a method ``atom_classes``.
     emitted
         Every array that the models emit.
     outputs
-        By system, of each of its values the position among everything that is emitted, -1 where theta stays,
-        ``(n_values,)``.
+        By system, where each of its values stands among all emitted numbers, ``(n_values,)``; -1 for values that come
+        from theta.
     """
 
     def __init__(
         self,
         systems: SystemData | Sequence[SystemData],
-        sources: Mapping[Any, Network],
-        molecules: Mapping[Any, Sequence[int]],
+        sources: Mapping[Name, Network],
+        molecules: Mapping[Name, Sequence[int]],
         partial: bool = False,
     ) -> None:
         self._single = isinstance(systems, SystemData)
         self.systems: tuple[SystemData, ...] = (systems,) if isinstance(systems, SystemData) else tuple(systems)
-        self.names = tuple(sources)
+        self.names: tuple[Hashable, ...] = tuple(sources)
         for system in self.systems:
             check_molecules(system)
         graphs = [
@@ -127,24 +135,30 @@ class LambdaModule:
         ]
         everyone = [graph for of_system in graphs for graph in of_system]
         if unknown := [name for name in molecules if name not in sources]:
-            raise ParameterMismatchError(f"molecules for {unknown[0]!r}, which is no source")
-        self.chosen = {name: tuple(molecules.get(name, range(len(everyone)))) for name in sources}
-        of_molecule = [s for s, mine in enumerate(graphs) for _ in mine]
-        self.graphs = {
+            raise ParameterMismatchError(f"molecules are given for {unknown[0]!r}, but there is no source of that name")
+        self.chosen: dict[Hashable, tuple[int, ...]] = {
+            name: tuple(molecules.get(name, range(len(everyone)))) for name in sources
+        }
+        system_of = [s for s, mine in enumerate(graphs) for _ in mine]
+        self.graphs: dict[Hashable, MoleculeGraph] = {
             name: MoleculeGraph.concatenate([everyone[i] for i in self._within(name, len(everyone))])
             for name in sources
         }
         self._reached = {
-            name: tuple(dict.fromkeys(of_molecule[i] for i in chosen)) for name, chosen in self.chosen.items()
+            name: tuple(dict.fromkeys(system_of[i] for i in chosen)) for name, chosen in self.chosen.items()
         }
-        self.classes = {name: _classes(model, self.graphs[name]) for name, model in sources.items()}
-        self.bond_classes = {name: _bond_classes(model, self.graphs[name]) for name, model in sources.items()}
+        self.classes: dict[Hashable, Int[np.ndarray, " atoms"]] = {
+            name: _classes(model, self.graphs[name]) for name, model in sources.items()
+        }
+        self.bond_classes: dict[Hashable, Int[np.ndarray, " bonds"]] = {
+            name: _bond_classes(model, self.graphs[name]) for name, model in sources.items()
+        }
         self.emitted = self._emitted(sources)
         self.outputs = self._outputs(graphs)
         if not partial:
             self._check_rows()
 
-    def __call__(self, theta: Any, models: Mapping[Any, Network]) -> Any:
+    def __call__(self, theta: object, models: Mapping[Name, Network]) -> SystemParameters | list[SystemParameters]:
         """System parameters, differentiable in theta and in the models.
 
         Parameters
@@ -152,27 +166,28 @@ class LambdaModule:
         theta
             As for ``DiffSystem.parameterize``.
         models
-            Under the same names as the sources.
+            Models under the same names as the sources.
 
         Returns
         -------
         SystemParameters
-            Or a list of them, if the module is one of several systems.
+            Or a list of them, one for each system, if the module was made for several.
 
         Raises
         ------
         ParameterMismatchError
-            If there are other models, or one emits other columns or arrays of another shape than when this was made.
+            If the names of the models are different from those of the sources, or a model emits other columns or
+            shapes than when this module was made.
         """
         if set(models) != set(self.names):
             raise ParameterMismatchError(f"models must be {', '.join(map(str, self.names))}")
-        found = {
+        found: dict[tuple[Hashable, str, str], object] = {
             (name, section, column): values
-            for name in self.names
-            for section, column, values in self._columns(name, models[name](self.graphs[name]))
+            for name, model in models.items()
+            for section, column, values in self._columns(name, model(self.graphs[name]))
         }
         self._check_emitted(found)
-        parts = [jnp.ravel(found[one.source, one.section, one.column]) for one in self.emitted]
+        parts = [jnp.asarray(found[one.source, one.section, one.column]).ravel() for one in self.emitted]
         flat = jnp.concatenate(parts) if parts else jnp.zeros(1)
         result = [
             _merge(system.parameterize(theta), output, flat)
@@ -180,7 +195,7 @@ class LambdaModule:
         ]
         return result[0] if self._single else result
 
-    def _within(self, name: Any, n_molecules: int) -> tuple[int, ...]:
+    def _within(self, name: Hashable, n_molecules: int) -> tuple[int, ...]:
         chosen = self.chosen[name]
         outside = [i for i in chosen if not 0 <= i < n_molecules]
         if outside or len(set(chosen)) < len(chosen) or not chosen:
@@ -189,7 +204,7 @@ class LambdaModule:
             )
         return chosen
 
-    def _emitted(self, sources: Mapping[Any, Network]) -> list[Emitted]:
+    def _emitted(self, sources: Mapping[Name, Network]) -> list[Emitted]:
         found: list[Emitted] = []
         start = 0
         for name, model in sources.items():
@@ -209,11 +224,12 @@ class LambdaModule:
                 start += int(np.prod(shape))
         return found
 
-    def _columns(self, name: Any, output: Any) -> list[tuple[str, str, Any]]:
+    def _columns(self, name: Hashable, output: object) -> list[tuple[str, str, object]]:
         """Section, column and values of everything that a model returned."""
         layouts = {s: self.systems[s].system_layout.sections for s in self._reached[name]}
         title = _title(name)
         section, _, column = title.partition("/")
+        sections: dict[str, object]
         if column:
             sections = {section: {column: output}}
         elif any(section in layout for layout in layouts.values()):
@@ -222,7 +238,7 @@ class LambdaModule:
             sections = dict(output)
         else:
             raise ParameterMismatchError(
-                f"{name!r} is no section of this system, so its model has to return columns by section"
+                f"{name!r} is no section of this system, so its model must return columns by section"
             )
         found = []
         for tag, columns in sections.items():
@@ -234,7 +250,9 @@ class LambdaModule:
             known = next(iter(layouts.values()))[tag].columns
             if not isinstance(columns, Mapping):
                 if len(known) > 1:
-                    raise ParameterMismatchError(f"{title}: values of {tag} by column, of {', '.join(known)}")
+                    raise ParameterMismatchError(
+                        f"{title}: the model must return values by column; {tag} has the columns {', '.join(known)}"
+                    )
                 columns = {known[0]: columns}
             for key, values in columns.items():
                 for s, layout in layouts.items():
@@ -247,16 +265,16 @@ class LambdaModule:
         return found
 
     def _of(self, system: int) -> str:
-        """The system by name, for messages, if there are several."""
+        """Which system a message is about, if there are several."""
         return "" if self._single else f" in system {system}"
 
-    def _check_emitted(self, found: Mapping[tuple[Any, str, str], Any]) -> None:
-        """Raise unless models emit what they did when the outputs were placed: jax would take rows from elsewhere."""
+    def _check_emitted(self, found: Mapping[tuple[Hashable, str, str], object]) -> None:
+        """Raise if models emit other arrays than when this was made: jax would silently read the wrong numbers."""
         promised = {(one.source, one.section, one.column): one.shape for one in self.emitted}
         for key in (*promised, *found):
             name, section, column = key
             before = f"shape {promised[key]}" if key in promised else "nothing"
-            now = f"shape {jnp.shape(found[key])}" if key in found else "nothing"
+            now = f"shape {getattr(found[key], 'shape', None)}" if key in found else "nothing"
             if now != before:
                 raise ParameterMismatchError(
                     f"{_title(name)} emits {now} for {section}/{column}, and {before} when lambda_module was called; "
@@ -283,8 +301,8 @@ class LambdaModule:
                 "to drop them"
             )
 
-    def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[np.ndarray, ...]:
-        """What the attribute ``outputs`` holds."""
+    def _outputs(self, graphs: list[list[MoleculeGraph]]) -> tuple[Int[np.ndarray, " values"], ...]:
+        """The attribute ``outputs``."""
         positions = [np.full(system.system_layout.size, -1, dtype=np.int64) for system in self.systems]
         unique = [UniqueMolecules(system) for system in self.systems]
         place = [(s, i) for s, mine in enumerate(graphs) for i in range(len(mine))]
@@ -294,8 +312,8 @@ class LambdaModule:
             for s, molecule in (place[i] for i in self.chosen[one.source]):
                 if one.section == "Electrostatics" and unique[s].n_sites[molecule]:
                     raise UnsupportedForceFieldError(
-                        f"Electrostatics: {self.systems[s].molecules[molecule][0]} has virtual sites, whose charges "
-                        "are taken from those of its atoms; a model cannot emit charges of its atoms alone"
+                        f"Electrostatics: {self.systems[s].molecules[molecule][0]} has virtual sites, which "
+                        "take their charges from the atoms; a model cannot emit charges of the atoms alone"
                     )
                 rows = unique[s].rows(one.section, molecule, numbers, shift)
                 shift += graphs[s][molecule].n_atoms
@@ -312,7 +330,9 @@ class LambdaModule:
         return tuple(positions)
 
 
-def _merge(base: SystemParameters, output: np.ndarray, flat: jax.Array) -> SystemParameters:
+def _merge(
+    base: SystemParameters, output: Int[np.ndarray, " values"], flat: Float[Array, " emitted"]
+) -> SystemParameters:
     if (output < 0).all():
         return base
     dtype = jnp.result_type(base.values, flat)
@@ -320,14 +340,14 @@ def _merge(base: SystemParameters, output: np.ndarray, flat: jax.Array) -> Syste
     return SystemParameters(jnp.where(output >= 0, emitted, base.values.astype(dtype)), base.layout)
 
 
-def _classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
+def _classes(model: Network, graph: MoleculeGraph) -> Int[np.ndarray, " atoms"]:
     known = getattr(model, "atom_classes", None)
     return refine(graph) if known is None else np.asarray(known(graph))
 
 
-def _bond_classes(model: Any, graph: MoleculeGraph) -> np.ndarray:
+def _bond_classes(model: Network, graph: MoleculeGraph) -> Int[np.ndarray, " bonds"]:
     return np.zeros(graph.n_bonds, dtype=np.int64) if hasattr(model, "atom_classes") else bond_classes(graph)
 
 
-def _title(name: Any) -> str:
+def _title(name: Hashable) -> str:
     return "/".join(name) if isinstance(name, tuple) else str(name)

@@ -1,9 +1,10 @@
-"""The force field that has a row for every number of a valence network."""
+"""A force field with a row for every number that a valence network emits."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+
+from openff.toolkit import ForceField
 
 from openff_diffsystem.neural.models.valence import ANGLE_K, BOND_K
 from openff_diffsystem.sections import SECTIONS
@@ -11,21 +12,21 @@ from openff_diffsystem.sections import SECTIONS
 PERIODICITIES = (1, 2, 3, 4, 5, 6)
 
 
-def generic_valence(force_field: Any) -> Any:
-    """A copy of a force field whose valence sections have a row for every term of any molecule, for a network to fill.
+def generic_valence(force_field: ForceField) -> ForceField:
+    """A copy of a force field with a row for every valence term of any molecule, for a network to fill.
 
     Bonds, Angles, ProperTorsions (periodicities 1 to 6, phase 0) and ImproperTorsions (all atoms with three neighbours,
-    periodicities 1 to 6, phase 0, as trefoils) are replaced by sections with one parameter each. The k of the torsions
-    are zero. The nonbonded sections stay. Constraints that take their distance from a bond are removed: a network's
-    lengths would not reach them.
+    periodicities 1 to 6, phase 0, as trefoils) are replaced by sections with one parameter each. The k of all
+    torsions is zero. Nonbonded sections stay as they are. Constraints that take their distance from a bond are removed,
+    because a network's bond lengths would not reach them.
 
     Parameters
     ----------
     force_field
-        ``ForceField``, swapped or stock; the result is of the same kind.
+        With our handlers or the stock ones; the result has the same kind of handlers.
     """
     result = copy.deepcopy(force_field)
-    torsion = {
+    torsion: dict[str, str | int] = {
         key: value
         for i, n in enumerate(PERIODICITIES, start=1)
         for key, value in (
@@ -35,7 +36,7 @@ def generic_valence(force_field: Any) -> Any:
         )
     }
     idivf = {f"idivf{i}": 1.0 for i, _ in enumerate(PERIODICITIES, start=1)}
-    rows: dict[str, dict[str, Any]] = {
+    rows: dict[str, dict[str, str | float]] = {
         "Bonds": {
             "smirks": "[*:1]~[*:2]",
             "k": f"{BOND_K} * kilojoule_per_mole / nanometer**2",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 from openff.toolkit import Molecule, Topology
 from rdkit import Chem
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.chemistry.molecule import PreparedMolecule, as_molecule
 from openff_diffsystem.exceptions import (
     InvalidInputError,
@@ -21,12 +25,10 @@ from openff_diffsystem.exceptions import (
     ParameterMismatchError,
     UnsupportedInputError,
 )
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.data import SystemData
 
 ELEMENTS = ("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")
-"""Elements with a feature of their own; others are told apart by ``atomic_number``."""
+"""Elements with a feature of their own; other elements differ in ``atomic_number``."""
 
 RING_SIZES = range(3, 9)
 
@@ -38,8 +40,9 @@ NODE_FEATURES = (
     *(f"ring{size}" for size in RING_SIZES),
     *HYBRIDISATIONS,
 )
-"""Columns of ``MoleculeGraph.nodes``. ``mass`` is in dalton, ``covalent_radius`` in nm; ``valence`` is the sum of
-bond orders, ``ringN`` says whether the atom is in a ring of N atoms. All are 0 or 1 where nothing else is said."""
+"""Columns of ``MoleculeGraph.nodes``. ``mass`` is in dalton, ``covalent_radius`` in nm and ``formal_charge`` in e;
+``degree`` is the number of neighbours and ``valence`` the sum of bond orders. The other features are 0 or 1: the
+element, ``aromatic``, ``ringN`` (the atom is in a ring of N atoms), and the hybridisation."""
 
 BOND_FEATURES = ("single", "double", "triple", "in_ring", "conjugated", "aromatic")
 """Columns of ``MoleculeGraph.bond_features``, 0 or 1. An aromatic bond is neither single nor double."""
@@ -55,19 +58,17 @@ def symbol_of(number: int) -> str:
 
 
 def check_molecules(system: SystemData) -> None:
-    """Raise unless a system knows its molecules; one made from an OpenMM System does not."""
+    """Raise if the molecules of a system are unknown, as in one made from an OpenMM System."""
     if not system.molecules:
         raise ParameterMismatchError(
             "the molecules of this system are not known: make it with DiffSystem.from_smirnoff or from_interchange"
         )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class MoleculeGraph:
+class MoleculeGraph(eqx.Module):
     """One molecule, or several side by side: atoms with features, and every bond, angle and torsion. A pytree.
 
-    Every array is a NumPy array, or a JAX array after :meth:`to_jax`; both speak DLPack, so that
+    Arrays are NumPy arrays, or JAX arrays after :meth:`to_jax`; both support DLPack, so that
     ``torch.from_dlpack(graph.nodes)`` shares the memory.
 
     Attributes
@@ -79,26 +80,26 @@ class MoleculeGraph:
     molecule
         ``(n_atoms,)``, int32: the molecule of each atom.
     bonds, angles, propers
-        ``(n, 2)``, ``(n, 3)`` and ``(n, 4)``, int32: each term once, the end with the smaller index
-        first, rows in ascending order.
+        ``(n, 2)``, ``(n, 3)`` and ``(n, 4)``, int32: the atoms of each term. Each term is listed once, starting from
+        the end with the smaller index; rows are in ascending order.
     impropers
-        ``(n, 4)``, int32: each atom with three neighbours, as the second of the row, its neighbours in
+        ``(n, 4)``, int32: for each atom with three neighbours, this atom second in its row, and the neighbours in
         ascending order.
     n_molecules
-        Static.
+        Number of molecules. Static.
     """
 
-    nodes: Any
-    bond_features: Any
-    molecule: Any
-    bonds: Any
-    angles: Any
-    propers: Any
-    impropers: Any
-    n_molecules: int = field(metadata={"static": True})
+    nodes: Float[AnyArray, "atoms features"]
+    bond_features: Float[AnyArray, "bonds bond_features"]
+    molecule: Int[AnyArray, " atoms"]
+    bonds: Int[AnyArray, "bonds 2"]
+    angles: Int[AnyArray, "angles 3"]
+    propers: Int[AnyArray, "propers 4"]
+    impropers: Int[AnyArray, "impropers 4"]
+    n_molecules: int = eqx.field(static=True)
 
     @classmethod
-    def from_molecule(cls, molecule: Any) -> MoleculeGraph:
+    def from_molecule(cls, molecule: object) -> MoleculeGraph:
         """The graph of a ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with explicit hydrogens.
 
         Aromaticity is that of SMIRNOFF's model.
@@ -109,7 +110,7 @@ class MoleculeGraph:
             For anything else.
         """
         prepared = PreparedMolecule(as_molecule(molecule))
-        # a molecule made from SMILES lists its bonds in another order than the one it was written from
+        # writing a molecule as SMILES and reading it again may change the order of its bonds
         pairs = sorted(prepared.bonds)
         bonds = [prepared.rdmol.GetBondBetweenAtoms(*pair) for pair in pairs]
         impropers = [
@@ -127,13 +128,15 @@ class MoleculeGraph:
         )
 
     @classmethod
-    def from_molecules(cls, molecules: Any) -> MoleculeGraph:
+    def from_molecules(cls, molecules: Topology | Molecule | Iterable[object]) -> MoleculeGraph:
         """One graph of a ``Topology`` or of several molecules, side by side in their order.
 
         Raises
         ------
         InvalidInputError
-            If there are none, or it is one molecule, for which :meth:`from_molecule` is.
+            If there are no molecules.
+        UnsupportedInputError
+            For a single ``Molecule``; use :meth:`from_molecule`.
         """
         if isinstance(molecules, Molecule):
             raise UnsupportedInputError("expected several molecules or a Topology, got a Molecule; see from_molecule")
@@ -142,7 +145,7 @@ class MoleculeGraph:
 
     @classmethod
     def from_system(cls, system: SystemData, molecules: Sequence[int] | None = None) -> MoleculeGraph:
-        """One graph of the unique molecules of a system, in the order of ``system.molecules``; no virtual sites.
+        """One graph of the unique molecules of a system, in the order of ``system.molecules``, without virtual sites.
 
         Parameters
         ----------
@@ -152,7 +155,7 @@ class MoleculeGraph:
         Raises
         ------
         ParameterMismatchError
-            If the molecules of the system are not known, or there is none of that number.
+            If the molecules of the system are unknown, or a position is out of range.
         """
         check_molecules(system)
         n_molecules = len(system.molecules)
@@ -163,12 +166,14 @@ class MoleculeGraph:
 
     @classmethod
     def concatenate(cls, graphs: Sequence[MoleculeGraph]) -> MoleculeGraph:
-        """Graphs side by side, their atoms, bonds and other terms in order; of JAX arrays if one of them is.
+        """Graphs side by side, with atoms, bonds and other terms in order.
+
+        The result has JAX arrays if one of the graphs does, NumPy arrays otherwise.
 
         Raises
         ------
         InvalidInputError
-            If there are none.
+            If there are no graphs.
         """
         if not graphs:
             raise InvalidInputError("there is no molecule to make a graph of")
@@ -197,12 +202,12 @@ class MoleculeGraph:
         return self.bonds.shape[0]
 
     @property
-    def formal_charges(self) -> Any:
-        """Of each molecule, ``(n_molecules,)``, e."""
+    def formal_charges(self) -> Float[Array, " molecules"]:
+        """Formal charge of each molecule, ``(n_molecules,)``, e."""
         return jax.ops.segment_sum(jnp.asarray(self.node("formal_charge")), self.molecule, self.n_molecules)
 
-    def node(self, *names: str) -> Any:
-        """Node features by name: ``(n_atoms,)`` of one, ``(n_atoms, n)`` of several.
+    def node(self, *names: str) -> Float[AnyArray, "atoms ..."]:
+        """Node features by name: ``(n_atoms,)`` for one name, ``(n_atoms, n)`` for several.
 
         Raises
         ------
@@ -211,20 +216,20 @@ class MoleculeGraph:
         """
         return _columns(self.nodes, NODE_FEATURES, names)
 
-    def bond(self, *names: str) -> Any:
+    def bond(self, *names: str) -> Float[AnyArray, "bonds ..."]:
         """Bond features by name, like :meth:`node`."""
         return _columns(self.bond_features, BOND_FEATURES, names)
 
     def to_jax(self) -> MoleculeGraph:
-        """The same graph of JAX arrays, the features in JAX's own precision."""
+        """The same graph with JAX arrays, features in JAX's default precision."""
         return jax.tree.map(jnp.asarray, self)
 
-    def to_numpy(self) -> dict[str, np.ndarray]:
+    def to_numpy(self) -> dict[str, Float[np.ndarray, "..."] | Int[np.ndarray, "..."]]:
         """The arrays by name."""
         return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self) if f.name != "n_molecules"}
 
     def to_networkx(self) -> Any:
-        """A ``networkx.Graph``; features are attributes of its nodes and edges by name, terms those of the graph.
+        """A ``networkx.Graph``: features are attributes of nodes and edges, lists of terms are attributes of the graph.
 
         Raises
         ------
@@ -281,7 +286,7 @@ class MoleculeGraph:
         arrays = self.to_numpy()
         a, b = np.concatenate([arrays["bonds"], arrays["bonds"][:, ::-1]]).T.astype(np.int64)
         of_edge = arrays["molecule"][a]
-        order = np.argsort(of_edge, kind="stable")  # DGL wants the edges of a molecule one after the other
+        order = np.argsort(of_edge, kind="stable")  # DGL expects the edges of a molecule one after the other
         graph = dgl.graph((torch.from_numpy(a[order]), torch.from_numpy(b[order])), num_nodes=self.n_atoms)
         features = np.tile(arrays["bond_features"], (2, 1))[order]
         graph.ndata["h"] = torch.from_numpy(arrays["nodes"]).to(torch.get_default_dtype())
@@ -298,7 +303,7 @@ class MoleculeGraph:
 _TERMS = ("bonds", "angles", "propers", "impropers")
 
 
-def _atom_features(atom: Any) -> list[float]:
+def _atom_features(atom: Chem.Atom) -> list[float]:
     number = atom.GetAtomicNum()
     return [
         *(atom.GetSymbol() == element for element in ELEMENTS),
@@ -314,7 +319,7 @@ def _atom_features(atom: Any) -> list[float]:
     ]
 
 
-def _bond_features(bond: Any) -> list[float]:
+def _bond_features(bond: Chem.Bond) -> list[float]:
     aromatic = bond.GetIsAromatic()
     order = None if aromatic else bond.GetBondType().name
     return [
@@ -329,48 +334,53 @@ def _bond_features(bond: Any) -> list[float]:
 def molecule_of_smiles(mapped: str) -> Molecule:
     """The molecule of one of ``system.molecules``; callers must not change it.
 
-    Systems made from an Interchange name every copy, so most are asked for many times.
+    Systems made from an Interchange list every copy, so the same SMILES is often read many times.
     """
     return Molecule.from_mapped_smiles(mapped, allow_undefined_stereo=True)
 
 
 @lru_cache(maxsize=256)
 def _graph_of_smiles(mapped: str) -> MoleculeGraph:
-    """The graph of :func:`molecule_of_smiles`; callers must not hand out its arrays, which others share."""
+    """The graph of :func:`molecule_of_smiles`. Callers share its arrays, so they must not hand them out."""
     return MoleculeGraph.from_molecule(molecule_of_smiles(mapped))
 
 
 def atom_outside(graph: MoleculeGraph, elements: Iterable[int], bonded: bool = False) -> tuple[int, int] | None:
-    """The first atom of no such element, and its atomic number; ``None`` if there is none, or the graph is traced.
+    """The first atom of another element, and its atomic number; ``None`` if there is none, or if the graph is traced.
 
     Parameters
     ----------
     elements
         Atomic numbers.
     bonded
-        Only look at atoms with a bond.
+        Look only at atoms with a bond.
     """
     if isinstance(graph.nodes, jax.core.Tracer):
         return None
     numbers = np.asarray(graph.node("atomic_number"))
-    strange = ~np.isin(numbers, list(elements))
+    other = ~np.isin(numbers, list(elements))
     if bonded:
-        strange &= np.asarray(graph.node("degree")) > 0
-    return next(((int(i), int(numbers[i])) for i in np.flatnonzero(strange)), None)
+        other &= np.asarray(graph.node("degree")) > 0
+    if not other.any():
+        return None
+    first = int(np.argmax(other))
+    return first, int(numbers[first])
 
 
-def _indices(terms: Iterable[Sequence[int]], width: int) -> np.ndarray:
+def _indices(terms: Iterable[Sequence[int]], width: int) -> Int[np.ndarray, "terms {width}"]:
     return np.array(list(terms), dtype=np.int32).reshape(-1, width)
 
 
-def _columns(array: Any, known: tuple[str, ...], names: tuple[str, ...]) -> Any:
+def _columns(
+    array: Float[AnyArray, "rows features"], known: tuple[str, ...], names: tuple[str, ...]
+) -> Float[AnyArray, "rows ..."]:
     for name in names:
         if name not in known:
             raise ParameterMismatchError(f"a graph has no feature {name!r}; there are {', '.join(known)}")
     return array[:, known.index(names[0])] if len(names) == 1 else array[:, [known.index(name) for name in names]]
 
 
-def _optional(module: str, remedy: str) -> Any:
+def _optional(module: str, remedy: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,11 +1,12 @@
-"""Which numbers of a system are one number: shared by SMIRKS, or by the output of a network."""
+"""Which terms of a system share one number, because of the SMIRKS or because a network cannot tell them apart."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.neural.compose import LambdaModule
@@ -21,9 +22,9 @@ class Link:
     Attributes
     ----------
     column
-        Of the section's columns.
+        The column of the section.
     origin
-        Where the number comes from: the labels of theta with their weights, ``Bonds/b83/k`` or
+        Where the number comes from: a label of theta, ``Bonds/b83/k``, or several with weights,
         ``1 x A/b/c + -1 x D/e/f``; ``constant``; or the name of the model and what it emits.
     rows
         ``(n,)``: the rows of ``parameters.unique(section)``.
@@ -31,7 +32,7 @@ class Link:
 
     column: str
     origin: str
-    rows: np.ndarray
+    rows: Int[np.ndarray, " rows"]
 
     def __repr__(self) -> str:
         return f"Link({self.column} of rows {self.rows.tolist()}: {self.origin})"
@@ -40,24 +41,25 @@ class Link:
 def linkage(source: SystemData | LambdaModule, section: str) -> tuple[Link, ...]:
     """Which terms of a section share one number, column by column, in the order of their first rows.
 
-    Values from theta are shared by SMIRKS. Values from a model are shared where the model cannot tell terms apart: by
-    its ``atom_classes(graph)``, ``(n_atoms,)``, where a term is read from the vectors of its atoms alone; and without
-    that method by colour refinement on all features and by the features of a term's own bonds, which no message passing
-    can go beyond. Constants are linked by value.
+    Terms with the same SMIRKS share their values from theta. Terms that a model cannot tell apart share its output. If
+    a model has a method ``atom_classes(graph)``, which returns ``(n_atoms,)`` numbers, it cannot tell terms apart whose
+    atoms have the same classes. For other models, terms differ if colour refinement on all features tells their atoms
+    apart, or if the features of their bonds differ; no message-passing network can tell more terms apart. Constants are
+    shared by value.
 
     Parameters
     ----------
     source
-        A system, or what :func:`lambda_module` made for one.
+        A system, or a module that :func:`lambda_module` made for one system.
 
     Raises
     ------
     ParameterMismatchError
-        If there is no such section, or the module is one of several systems.
+        If there is no such section, or the module was made for several systems.
     """
     module = source if isinstance(source, LambdaModule) else None
     if module is not None and len(module.systems) != 1:
-        raise ParameterMismatchError("linkage looks at one system; this module has several")
+        raise ParameterMismatchError("linkage takes a module for one system; this one was made for several")
     system = module.systems[0] if module is not None else source
     assert isinstance(system, SystemData)
     assignment = system.assignment(section)
@@ -69,26 +71,24 @@ def linkage(source: SystemData | LambdaModule, section: str) -> tuple[Link, ...]
         if blocks.start <= i < blocks.start + blocks.n_values:
             sources[i - blocks.start].append((j, w))
     emitted = {} if module is None else _emitted(module, section)
-    found: dict[tuple[str, Any, Any], list[int]] = {}
-    titles: dict[tuple[str, Any, Any], str] = {}
+    found: dict[tuple[str, str, Hashable], list[int]] = {}
     for i, (mine, offset) in enumerate(zip(sources, assignment.offset.tolist(), strict=True)):
         column = blocks.columns[i % len(blocks.columns)]
         if i in emitted:
-            title, key = emitted[i]
+            origin, key = emitted[i]
         else:
             key = (tuple(sorted(mine)), offset)
-            title = " + ".join(labels[j] if w == 1 else f"{w:g} x {labels[j]}" for j, w in mine) or "constant"
-        found.setdefault((column, title, key), []).append(i // len(blocks.columns))
-        titles[column, title, key] = title
-    links = [Link(key[0], titles[key], np.array(rows)) for key, rows in found.items()]
+            origin = " + ".join(labels[j] if w == 1 else f"{w:g} x {labels[j]}" for j, w in mine) or "constant"
+        found.setdefault((column, origin, key), []).append(i // len(blocks.columns))
+    links = [Link(column, origin, np.array(rows)) for (column, origin, _), rows in found.items()]
     return tuple(sorted(links, key=lambda link: (blocks.columns.index(link.column), link.rows[0])))
 
 
-def _emitted(module: LambdaModule, section: str) -> dict[int, tuple[str, Any]]:
-    """Of each value of a section that a model emits, the model's name and what its output depends on."""
+def _emitted(module: LambdaModule, section: str) -> dict[int, tuple[str, Hashable]]:
+    """For each value of a section that a model emits: where it comes from, and what the output depends on."""
     blocks = module.systems[0].system_layout.sections[section]
     positions = module.outputs[0][blocks.start : blocks.start + blocks.n_values]
-    found: dict[int, tuple[str, Any]] = {}
+    found: dict[int, tuple[str, Hashable]] = {}
     for one in module.emitted:
         if one.section != section:
             continue

@@ -1,12 +1,12 @@
-"""Putting the charges of one molecule into the parameters of a system."""
+"""Replacing the charges of one molecule in the parameters of a system."""
 
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 from openff.toolkit import Molecule
 
 from openff_diffsystem.chemistry.molecule import as_molecule
@@ -17,7 +17,9 @@ from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.system.data import SystemData
 
 
-def replace_charges(system: SystemData, parameters: SystemParameters, molecule: Any, charges: Any) -> SystemParameters:
+def replace_charges(
+    system: SystemData, parameters: SystemParameters, molecule: object, charges: object
+) -> SystemParameters:
     """The same parameters with other charges in one unique molecule, and so in all its copies.
 
     A system made from an Interchange lists each copy as a molecule of its own.
@@ -25,12 +27,12 @@ def replace_charges(system: SystemData, parameters: SystemParameters, molecule: 
     Parameters
     ----------
     parameters
-        What ``system.parameterize`` returned.
+        Returned by ``system.parameterize``.
     molecule
         Position in ``system.molecules``; or a ``Molecule``, a one-molecule ``Topology``, or an RDKit molecule with
-        explicit hydrogens, and charges then are in the order of its atoms.
+        explicit hydrogens, whose order of atoms the charges then follow.
     charges
-        ``(n_atoms,)``, e; may be traced. All parameters come in their precision if it is the higher one.
+        ``(n_atoms,)``, e; may be traced. If their precision is higher than that of the parameters, the result has it.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def replace_charges(system: SystemData, parameters: SystemParameters, molecule: 
     UnsupportedInputError
         If ``molecule`` is something else.
     UnsupportedForceFieldError
-        If the molecule has virtual sites, whose charges are taken from those of its atoms.
+        If the molecule has virtual sites, which take their charges from the atoms.
     """
     check_molecules(system)
     number, order = _find(system, molecule)
@@ -47,22 +49,23 @@ def replace_charges(system: SystemData, parameters: SystemParameters, molecule: 
     name, n_atoms = system.molecules[number][0], unique.n_atoms[number]
     if unique.n_sites[number]:
         raise UnsupportedForceFieldError(
-            f"{name} has virtual sites, whose charges are taken from those of its atoms; replace_charges cannot be used"
+            f"{name} has virtual sites, which take their charges from the atoms; replace_charges cannot be used"
         )
-    if jnp.shape(charges) != (n_atoms,):
-        raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {jnp.shape(charges)}")
+    given = jnp.asarray(charges)
+    if given.shape != (n_atoms,):
+        raise ParameterMismatchError(f"charges of {name} must have shape ({n_atoms},), got {given.shape}")
     rows = unique.terms("Electrostatics", number)[0][:n_atoms]
-    ordered = jnp.asarray(charges) if order is None else jnp.asarray(charges)[order]
+    ordered = given if order is None else given[order]
     dtype = jnp.result_type(parameters.values, ordered)
     parameters = SystemParameters(jnp.asarray(parameters.values, dtype=dtype), parameters.layout)
     present = parameters.unique("Electrostatics")
     return parameters.replace({"Electrostatics": present.at[..., rows, 0].set(ordered)})
 
 
-def _find(system: SystemData, molecule: Any) -> tuple[int, np.ndarray | None]:
-    """The number of a unique molecule, and which atom of ``molecule`` each of its atoms is."""
+def _find(system: SystemData, molecule: object) -> tuple[int, Int[np.ndarray, " atoms"] | None]:
+    """The number of a unique molecule, and for each of its atoms the corresponding atom of ``molecule``."""
     try:
-        number = operator.index(molecule)
+        number = operator.index(molecule)  # type: ignore[arg-type]
     except TypeError:
         return _find_molecule(system, molecule)
     if not 0 <= number < len(system.molecules):
@@ -70,7 +73,7 @@ def _find(system: SystemData, molecule: Any) -> tuple[int, np.ndarray | None]:
     return number, None
 
 
-def _find_molecule(system: SystemData, entity: Any) -> tuple[int, np.ndarray]:
+def _find_molecule(system: SystemData, entity: object) -> tuple[int, Int[np.ndarray, " atoms"]]:
     try:
         molecule = as_molecule(entity)
     except UnsupportedInputError as error:

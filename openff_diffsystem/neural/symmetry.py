@@ -1,25 +1,31 @@
-"""Which atoms and terms of a graph look alike, so that every network of the graph gives them equal numbers."""
+"""Which atoms and terms of a graph look alike, so that every graph network gives them equal numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.neural.graph import MoleculeGraph
 
 
-def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: int | None = None) -> np.ndarray:
+def refine(
+    graph: MoleculeGraph,
+    nodes: Shaped[AnyArray, "atoms features"] | None = None,
+    bonds: Shaped[AnyArray, "bonds bond_features"] | None = None,
+    rounds: int | None = None,
+) -> Int[np.ndarray, " atoms"]:
     """Classes of atoms that message passing cannot tell apart: colour refinement (Weisfeiler and Leman, 1968).
 
     Parameters
     ----------
     nodes, bonds
-        What each atom and each bond shows, ``(n_atoms, n)`` and ``(n_bonds, n)``; by default all features.
+        Features of each atom and each bond, ``(n_atoms, n)`` and ``(n_bonds, n)``; by default all features.
     rounds
-        How many bonds far an atom looks; by default as far as it makes a difference.
+        How many bonds away from an atom to look; by default until the classes no longer change.
 
     Returns
     -------
@@ -35,7 +41,7 @@ def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: i
     ]
     done = 0
     while rounds is None or done < rounds:
-        around: list[list[Any]] = [[] for _ in colours]
+        around: list[list[tuple]] = [[] for _ in colours]
         for a, b, features in edges:
             around[a].append((colours[b], features))
             around[b].append((colours[a], features))
@@ -47,19 +53,22 @@ def refine(graph: MoleculeGraph, nodes: Any = None, bonds: Any = None, rounds: i
 
 
 def term_classes(
-    section: str, terms: Iterable[Sequence[int]], classes: np.ndarray, bonds: Mapping[tuple[int, int], int]
-) -> list[tuple[Any, ...]]:
-    """Keys that are equal for terms whose atoms, and the bonds between these, look alike.
+    section: str,
+    terms: Iterable[Sequence[int]],
+    classes: Int[np.ndarray, " atoms"],
+    bonds: Mapping[tuple[int, int], int],
+) -> list[tuple[Hashable, ...]]:
+    """A key for each term; keys are equal if the atoms, and the bonds between them, look alike.
 
     Parameters
     ----------
     section
-        In ``ImproperTorsions`` the first atom is the centre and the others have no order; elsewhere a term reads the
-        same from both ends.
+        In ``ImproperTorsions`` the first atom is the centre and the order of the others is irrelevant; in other
+        sections a term reads the same from both ends.
     terms
-        The atoms of each.
+        The atoms of each term.
     classes
-        ``(n_atoms,)``.
+        The class of each atom, ``(n_atoms,)``.
     bonds
         The class of each bond, by its atoms in both orders.
     """
@@ -68,7 +77,7 @@ def term_classes(
             (int(classes[centre]), *sorted((bonds[centre, atom], int(classes[atom])) for atom in outer))
             for centre, *outer in terms
         ]
-    keys = []
+    keys: list[tuple[Hashable, ...]] = []
     for atoms in terms:
         seen = [int(classes[atoms[0]])]
         for a, b in pairwise(atoms):
@@ -77,8 +86,8 @@ def term_classes(
     return keys
 
 
-def bond_classes(graph: MoleculeGraph) -> np.ndarray:
-    """Classes of bonds with equal features, ``(n_bonds,)``, int64, whatever their atoms."""
+def bond_classes(graph: MoleculeGraph) -> Int[np.ndarray, " bonds"]:
+    """Classes of bonds: equal for equal features of the bond, whatever its atoms, ``(n_bonds,)``, int64."""
     return np.array(_numbered(map(tuple, np.asarray(graph.bond_features).tolist())), dtype=np.int64)
 
 

@@ -1,1 +1,1 @@
-"""Theta, the numbers of a force field, and the map from them to the parameters of a system."""
+"""Theta (the numbers of a force field) and the map from theta to the parameters of a system."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,8 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+from openff.toolkit import ForceField
 
-from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem._jax.static import STATIC, StaticArray
+from openff_diffsystem._jax.types import HostOrDevice, Leaf
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.parameters.layout import ParameterLayout
 from openff_diffsystem.parameters.offxml import handlers_of, read_handlers, write_handlers
@@ -26,22 +30,22 @@ from openff_diffsystem.parameters.table import ParameterTable
 class ForceFieldParameters:
     """The numbers of a force field, one row per SMIRKS parameter, shared by every place they apply to.
 
-    A pytree with a single leaf, ``vector``: jit, grad, vmap, ``jax.tree`` and optimisers take it as it is, and
-    a call costs one argument instead of one per attribute. ``theta["Bonds"]["k"]`` are views of that leaf.
+    A pytree with a single leaf, ``vector``: jit, grad, vmap, ``jax.tree`` and optimisers accept it as it is, and
+    a compiled function gets one array instead of one per attribute. ``theta["Bonds"]["k"]`` is a slice of that leaf.
 
     Attributes
     ----------
     vector
         ``(..., n_values)``, MD units: nm, kJ/mol, radian, e. The dtype follows JAX's own setting.
     layout
-        Which number stands where. Static.
+        What each number of the vector is. Static.
     """
 
-    vector: jax.Array
-    layout: ParameterLayout = field(metadata={"static": True})
+    vector: Leaf
+    layout: ParameterLayout = field(metadata=STATIC)
 
     @classmethod
-    def from_force_field(cls, force_field: Any) -> ForceFieldParameters:
+    def from_force_field(cls, force_field: object) -> ForceFieldParameters:
         """Read every number of a ``ForceField``, swapped or stock.
 
         Raises
@@ -54,11 +58,11 @@ class ForceFieldParameters:
         layout, values = read_handlers(handlers_of(force_field))
         return cls(jnp.asarray(values), layout)
 
-    def to_force_field(self, template: Any) -> Any:
+    def to_force_field(self, template: ForceField) -> ForceField:
         """A copy of ``template`` with these values.
 
-        A value equal to the template's stays as it is, with its unit and text; a changed one is written
-        in the template's unit.
+        A value that equals the template's keeps its unit and its text; a changed value is written in the
+        template's unit.
 
         Parameters
         ----------
@@ -68,7 +72,7 @@ class ForceFieldParameters:
         Raises
         ------
         ParameterMismatchError
-            If the template has other parameters, or the vector a wrong shape.
+            If the template has other parameters, or the vector has a wrong shape.
         NonFiniteParameterError
             If a value is NaN or infinite.
         """
@@ -79,12 +83,12 @@ class ForceFieldParameters:
         write_handlers(handlers_of(result), self.vector)
         return result
 
-    def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
+    def to_file(self, path: str | os.PathLike[str], template: ForceField) -> None:
         """Write ``template`` with these values as an OFFXML file."""
         self.to_force_field(template).to_file(os.fspath(path), io_format="XML")
 
-    def to_vector(self) -> tuple[jax.Array, Callable[[Any], ForceFieldParameters]]:
-        """The flat vector, ``(n_values,)`` in MD units, and the function that turns one back into parameters."""
+    def to_vector(self) -> tuple[Leaf, Callable[[Any], ForceFieldParameters]]:
+        """The flat vector, ``(n_values,)`` in MD units, and a function that turns such a vector into parameters."""
         return self.vector, partial(_unravel, self.layout)
 
     @property
@@ -97,7 +101,7 @@ class ForceFieldParameters:
         """The unit of each component of the vector."""
         return tuple(component.unit for component in self.layout.components)
 
-    def __getitem__(self, section: str) -> dict[str, jax.Array]:
+    def __getitem__(self, section: str) -> dict[str, Float[HostOrDevice, "..."]]:
         """The values of a section by attribute: ``(n_rows,)`` each, or a scalar for a number of the section itself."""
         if section not in self.layout.sections:
             raise KeyError(f"no section {section!r}; there are {', '.join(self.layout.sections)}")
@@ -106,11 +110,11 @@ class ForceFieldParameters:
             for name, column in self.layout.sections[section].columns.items()
         }
 
-    def to_tree(self) -> dict[str, dict[str, jax.Array]]:
-        """Nested dictionaries of arrays, ``tree[section][attribute]``, for optimisers that treat attributes apart."""
+    def to_tree(self) -> dict[str, dict[str, Float[HostOrDevice, "..."]]]:
+        """Nested dictionaries of arrays, ``tree[section][attribute]``, to optimise attributes differently."""
         return {section: self[section] for section in self.layout.sections}
 
-    def from_tree(self, tree: dict[str, dict[str, Any]]) -> ForceFieldParameters:
+    def from_tree(self, tree: Mapping[str, Mapping[str, ArrayLike]]) -> ForceFieldParameters:
         """The inverse of :meth:`to_tree`; sections and attributes that are missing keep their values.
 
         Raises
@@ -136,19 +140,19 @@ class ForceFieldParameters:
         id: str | Iterable[str] | None = None,
         smirks: str | Iterable[str] | None = None,
     ) -> SelectedParameters:
-        """Pick the trainable part; everything else is frozen at its present value.
+        """Choose the trainable part; all other values are frozen as they are now.
 
         Parameters
         ----------
         section, attribute
             Names, or shell-style patterns (``"k*"``).
         id, smirks
-            Ids and SMIRKS, compared exactly. Numbers of a section itself have neither; giving one leaves them out.
+            Ids and SMIRKS, compared exactly. If given, numbers of a section itself, which have neither, are left out.
 
         Raises
         ------
         ParameterMismatchError
-            If nothing is selected, or a name selects nothing.
+            If nothing is selected, or one of the names selects nothing.
         """
         components = self.layout.components
         chosen = np.ones(len(components), dtype=bool)
@@ -172,12 +176,12 @@ class ForceFieldParameters:
         if not chosen.any():
             raise ParameterMismatchError("each name exists, but no component has all of them")
         positions = np.flatnonzero(chosen)
-        # a copy, so that a compiled step may take over the memory of a selection
+        # a copy, so that a compiled step may reuse the memory of a selection (donate_argnums)
         frozen = jnp.array(self.vector)
         return SelectedParameters(self.vector[positions], frozen, Selection(self.layout, StaticArray(positions)))
 
     def table(self) -> ParameterTable:
-        """The parameters as a table for people: prints, renders in notebooks, and feeds ``pandas.DataFrame``."""
+        """The parameters as a table that can be printed, shown in a notebook, or passed to ``pandas.DataFrame``."""
         return ParameterTable.from_vector(self.layout, np.arange(self.layout.size), np.asarray(self.vector))
 
     def __repr__(self) -> str:
@@ -192,19 +196,19 @@ class Selection:
     trainable: StaticArray
 
     @property
-    def positions(self) -> np.ndarray:
-        """Where the trainable components stand in the vector of all, ``(n_selected,)``."""
+    def positions(self) -> Int[np.ndarray, " selected"]:
+        """Positions of the trainable components in the full vector, ``(n_selected,)``."""
         return self.trainable.array
 
 
 @jax.tree_util.register_dataclass
 @dataclass(eq=False, repr=False)
 class SelectedParameters:
-    """The trainable part of :class:`ForceFieldParameters`; the rest is frozen. Takes its place everywhere.
+    """The trainable part of :class:`ForceFieldParameters`; the rest is frozen. Accepted wherever those are.
 
     A pytree with two leaves. Frozen values are arguments of a compiled function, as the trainable ones are: when they
-    change, nothing is compiled again. Gradients with respect to them are zero, so that Adam and its like leave them
-    alone. Weight decay, noise and ``jax.tree.map`` change them: there, use the vector of :meth:`to_vector`.
+    change, nothing is compiled again. Their gradients are zero, so that Adam and similar optimisers do not change them.
+    Weight decay, noise and ``jax.tree.map`` do change them; to avoid this, use the vector of :meth:`to_vector`.
 
     Attributes
     ----------
@@ -216,9 +220,9 @@ class SelectedParameters:
         Which components are trainable. Static.
     """
 
-    vector: jax.Array
-    frozen: jax.Array
-    selection: Selection = field(metadata={"static": True})
+    vector: Leaf
+    frozen: Leaf
+    selection: Selection = field(metadata=STATIC)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -230,8 +234,8 @@ class SelectedParameters:
         """The unit of each trainable component."""
         return tuple(self.selection.layout.components[i].unit for i in self.selection.positions)
 
-    def to_vector(self) -> tuple[jax.Array, Callable[[Any], SelectedParameters]]:
-        """The trainable values, ``(n_selected,)``, and the function that turns such a vector back."""
+    def to_vector(self) -> tuple[Leaf, Callable[[Any], SelectedParameters]]:
+        """The trainable values, ``(n_selected,)``, and a function that turns such a vector into a selection."""
         return self.vector, self.replace
 
     def replace(self, vector: Any) -> SelectedParameters:
@@ -247,29 +251,29 @@ class SelectedParameters:
         frozen = jax.lax.stop_gradient(jnp.asarray(self.frozen, dtype=jnp.result_type(self.vector)))
         return ForceFieldParameters(frozen.at[self.selection.positions].set(self.vector), self.selection.layout)
 
-    def to_force_field(self, template: Any) -> Any:
+    def to_force_field(self, template: ForceField) -> ForceField:
         """:meth:`ForceFieldParameters.to_force_field` of the merged parameters."""
         return self.merge().to_force_field(template)
 
-    def to_file(self, path: str | os.PathLike[str], template: Any) -> None:
+    def to_file(self, path: str | os.PathLike[str], template: ForceField) -> None:
         """:meth:`ForceFieldParameters.to_file` of the merged parameters."""
         self.merge().to_file(path, template)
 
     def table(self) -> ParameterTable:
-        """The trainable parameters as a table for people."""
+        """The trainable parameters as a table, like :meth:`ForceFieldParameters.table`."""
         return ParameterTable.from_vector(self.selection.layout, self.selection.positions, np.asarray(self.vector))
 
     def __repr__(self) -> str:
         return f"SelectedParameters({len(self.selection.positions)} of {self.selection.layout.size} values)"
 
 
-def as_vector(theta: Any, layout: ParameterLayout) -> jax.Array:
-    """The flat vector of whatever stands for force-field parameters: the pytree, a selection, or a vector.
+def as_vector(theta: object, layout: ParameterLayout) -> Leaf:
+    """The flat vector, ``(n_values,)``, of force-field parameters given as the pytree, a selection, or a vector.
 
     Raises
     ------
     ParameterMismatchError
-        If it belongs to another layout or has the wrong shape.
+        If theta belongs to another force field or has the wrong shape.
     """
     if isinstance(theta, SelectedParameters):
         theta = theta.merge()
@@ -279,11 +283,9 @@ def as_vector(theta: Any, layout: ParameterLayout) -> jax.Array:
                 f"these parameters belong to another force field: {_first_difference(theta.layout, layout)}"
             )
         theta = theta.vector
-    if not hasattr(theta, "shape"):
-        theta = jnp.asarray(theta)
-    if theta.shape != (layout.size,):
-        _check_shape(layout, theta)
-    return theta
+    vector: Any = theta if hasattr(theta, "shape") else jnp.asarray(theta)
+    _check_shape(layout, vector)
+    return vector
 
 
 def _unravel(layout: ParameterLayout, vector: Any) -> ForceFieldParameters:
@@ -291,7 +293,7 @@ def _unravel(layout: ParameterLayout, vector: Any) -> ForceFieldParameters:
     return ForceFieldParameters(vector, layout)
 
 
-def _check_shape(layout: ParameterLayout, vector: Any) -> None:
+def _check_shape(layout: ParameterLayout, vector: Leaf) -> None:
     if jnp.shape(vector) != (layout.size,):
         raise ParameterMismatchError(f"the vector must have shape ({layout.size},), got {jnp.shape(vector)}")
 

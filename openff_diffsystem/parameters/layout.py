@@ -1,11 +1,11 @@
-"""The static description of a flat vector of force-field parameters: which number stands where.
+"""The static description of a flat vector of force-field parameters: what each number is.
 
 Every number of an OFFXML file that has a value becomes one component of the vector. Components are
 grouped into columns: all values of one attribute of one section (``k`` of ``Bonds``, ``k2`` of
 ``ProperTorsions``), one row per SMIRKS parameter that defines the attribute, or a single number for an
 attribute of the section itself (``scale14`` of ``vdW``).
 
-No jax here: handlers and chemistry read layouts, and importing the plugin must stay cheap.
+jax is not imported here: handlers read layouts, and importing the plugin must stay cheap.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
+from openff.units import Quantity
 
 from openff_diffsystem.exceptions import NonFiniteParameterError, ParameterMismatchError
 
 
 class NumericAttribute(NamedTuple):
-    """Where one number lives on a ``ParameterType`` or handler: ``getattr(owner, name)[term][key]``."""
+    """Where a ``ParameterType`` or handler stores one number: ``getattr(owner, name)[term][key]``."""
 
     name: str
     term: int | None = None
@@ -39,14 +41,14 @@ class NumericAttribute(NamedTuple):
         stem, mapping = self.name.split("_", 1)
         return f"{stem}{self.term + 1}_{mapping}{self.key}"
 
-    def get(self, owner: Any) -> Any:
+    def get(self, owner: object) -> Quantity | float:
         """The value as the toolkit stores it: a ``Quantity`` or a float."""
         value = getattr(owner, self.name)
         if self.term is not None:
             value = value[self.term]
         return value if self.key is None else value[self.key]
 
-    def set(self, owner: Any, value: Any) -> None:
+    def set(self, owner: object, value: Quantity | float) -> None:
         """Replace the value through the toolkit's own validation."""
         if self.term is None and self.key is None:
             setattr(owner, self.name, value)
@@ -65,7 +67,7 @@ class Column:
     Attributes
     ----------
     attribute
-        Where the number lives on its owner.
+        Where the parameter or handler stores the number.
     unit
         MD unit of every value.
     rows
@@ -97,7 +99,7 @@ class Column:
 class SectionLayout:
     """One section: its SMIRKS parameters and its columns, by attribute name.
 
-    Where parameters belong to no SMIRKS, those of a system that OpenMM made, ids name the atoms.
+    In a system read from OpenMM, parameters have no SMIRKS, and their ids name the atoms.
     """
 
     tag: str
@@ -113,9 +115,9 @@ class SectionLayout:
 
 
 class ParameterLayout:
-    """Which number of which force field stands where in a flat vector.
+    """What each number of a flat vector of force-field parameters is.
 
-    Hashable and comparable by content, so that it can be static data of a pytree.
+    Hashed and compared by content, so that it can be static data of a pytree.
     """
 
     def __init__(self, sections: Iterable[SectionLayout]) -> None:
@@ -162,8 +164,8 @@ class ParameterLayout:
     def labels(self) -> tuple[str, ...]:
         """One name per component, ``SECTION/ID/ATTRIBUTE``, unique.
 
-        The SMIRKS stands in where a parameter has no id, and ``#ROW`` follows an id or SMIRKS that
-        several parameters of the section share.
+        A parameter without an id is named by its SMIRKS. ``#ROW`` follows an id or SMIRKS that several parameters
+        of the section share.
         """
         shared = {}
         for section in self.sections.values():
@@ -194,8 +196,8 @@ class ParameterLayout:
             )
         return columns[attribute]
 
-    def positions(self, section: str, attribute: str) -> np.ndarray:
-        """Position of an attribute in the flat vector per SMIRKS parameter, ``(n_parameters,)``, -1 where undefined."""
+    def positions(self, section: str, attribute: str) -> Int[np.ndarray, " parameters"]:
+        """Positions of an attribute of all SMIRKS parameters in the flat vector, ``(n_parameters,)``; -1: undefined."""
         found = np.full(len(self.sections[section].smirks), -1, dtype=np.int64)
         column = self.sections[section].columns.get(attribute)
         if column is not None and column.rows is not None:
@@ -218,7 +220,7 @@ class Component(NamedTuple):
     row: int | None
 
 
-def check_finite(layout: ParameterLayout, values: np.ndarray) -> None:
+def check_finite(layout: ParameterLayout, values: Float[np.ndarray, " values"]) -> None:
     """Raise a :class:`NonFiniteParameterError` that names the components that are NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:

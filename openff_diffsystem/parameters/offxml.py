@@ -1,22 +1,27 @@
-"""Numbers of SMIRNOFF parameter handlers read into a flat vector, and written back."""
+"""Read the numbers of SMIRNOFF parameter handlers into a flat vector, and write them back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
+from jaxtyping import Float
+from openff.toolkit import ForceField
+from openff.toolkit.typing.engines.smirnoff.parameters import ParameterHandler
+from openff.units import Quantity
 
+from openff_diffsystem._jax.types import Leaf
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedInputError
 from openff_diffsystem.parameters.layout import Column, NumericAttribute, ParameterLayout, SectionLayout, check_finite
 from openff_diffsystem.units import from_md, md_unit, to_md
 
 
-def numeric_attributes(owner: Any) -> Iterator[tuple[NumericAttribute, Any]]:
+def numeric_attributes(owner: object) -> Iterator[tuple[NumericAttribute, Quantity | float]]:
     """Every differentiable number of a ``ParameterType`` or handler, with its value.
 
-    A number is differentiable if it is a ``Quantity`` or a float. Integers (periodicities, numbers of
-    conformers) and the attribute that ``vdW`` derives from the one that was written are not.
+    A number is differentiable if it is a ``Quantity`` or a float. Integers (periodicities, numbers of conformers)
+    are not. Of ``sigma`` and ``rmin_half`` of ``vdW``, only the one that the file gives is listed.
     """
     derived = getattr(owner, "_extra_nb_var", None)
     for name, value in _defined_attributes(owner):
@@ -34,7 +39,7 @@ def numeric_attributes(owner: Any) -> Iterator[tuple[NumericAttribute, Any]]:
             yield NumericAttribute(name), value
 
 
-def _defined_attributes(owner: Any) -> Iterator[tuple[str, Any]]:
+def _defined_attributes(owner: object) -> Iterator[tuple[str, object]]:
     state = owner.__dict__
     for name, default, is_float in _declared(type(owner)):
         value = state.get("_" + name, default)
@@ -43,11 +48,11 @@ def _defined_attributes(owner: Any) -> Iterator[tuple[str, Any]]:
             yield name, float(value) if is_float and type(value) is int else value
 
 
-_DECLARED: dict[type, tuple[tuple[str, Any, bool], ...]] = {}
+_DECLARED: dict[type, tuple[tuple[str, object, bool], ...]] = {}
 
 
-def _declared(cls: type) -> tuple[tuple[str, Any, bool], ...]:
-    """Names, defaults and whether they are floats of the attributes a class declares, less those never numbers."""
+def _declared(cls: type) -> tuple[tuple[str, object, bool], ...]:
+    """Name, default, and whether it is a float, of each attribute that a class declares and that can be a number."""
     if cls not in _DECLARED:
         never = {"smirks", "id", "parent_id", "version", "potential", "name", "type", "match"}
         _DECLARED[cls] = tuple(
@@ -59,24 +64,24 @@ def _declared(cls: type) -> tuple[tuple[str, Any, bool], ...]:
     return _DECLARED[cls]
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[Quantity | float]:
     return isinstance(value, float) or hasattr(value, "_magnitude")
 
 
-def handlers_of(force_field: Any) -> list[Any]:
+def handlers_of(force_field: object) -> list[ParameterHandler]:
     """The parameter handlers of a ``ForceField``, swapped or stock, in the order in which they were registered.
 
     Raises
     ------
     UnsupportedInputError
-        If it is no ``ForceField``.
+        If it is not a ``ForceField``.
     """
-    if not hasattr(force_field, "registered_parameter_handlers"):
+    if not isinstance(force_field, ForceField):
         raise UnsupportedInputError(f"expected a ForceField, got {type(force_field).__name__}")
     return [force_field.get_parameter_handler(tag) for tag in force_field.registered_parameter_handlers]
 
 
-def read_handlers(handlers: Iterable[Any]) -> tuple[ParameterLayout, np.ndarray]:
+def read_handlers(handlers: Iterable[ParameterHandler]) -> tuple[ParameterLayout, Float[np.ndarray, " values"]]:
     """Layout and values, ``(n_values,)`` in MD units, of SMIRNOFF parameter handlers.
 
     Raises
@@ -84,12 +89,12 @@ def read_handlers(handlers: Iterable[Any]) -> tuple[ParameterLayout, np.ndarray]
     NonFiniteParameterError
         If a value is NaN or infinite.
     UnsupportedForceFieldError
-        If values of one attribute have different dimensions or a unit that MD units do not cover.
+        If values of one attribute have different dimensions, or a unit cannot be converted to MD units.
     """
     sections: list[SectionLayout] = []
     values: list[float] = []
     for handler in handlers:
-        found: dict[NumericAttribute, tuple[list[int] | None, list[Any]]] = {
+        found: dict[NumericAttribute, tuple[list[int] | None, list[Quantity | float]]] = {
             attribute: (None, [value]) for attribute, value in numeric_attributes(handler)
         }
         parameters = handler.parameters
@@ -119,11 +124,11 @@ def read_handlers(handlers: Iterable[Any]) -> tuple[ParameterLayout, np.ndarray]
     return layout, array
 
 
-def write_handlers(handlers: Iterable[Any], values: Any) -> None:
+def write_handlers(handlers: Iterable[ParameterHandler], values: Leaf) -> None:
     """Set the numbers of SMIRNOFF parameter handlers in place, all of them or, on an error, none.
 
-    A value equal to the present one, in the precision of ``values``, stays as it is, with its unit and text;
-    a changed one is written in the unit it had.
+    A value that equals the present one, in the precision of ``values``, keeps its unit and its text; a changed
+    value is written in the unit of the present one.
 
     Parameters
     ----------
@@ -139,12 +144,12 @@ def write_handlers(handlers: Iterable[Any], values: Any) -> None:
     """
     handlers = list(handlers)
     layout, present = read_handlers(handlers)
-    values = np.asarray(values)
-    if values.shape != (layout.size,):
-        raise ParameterMismatchError(f"the vector must have shape ({layout.size},), got {values.shape}")
-    check_finite(layout, values)
-    changed = set(np.flatnonzero(present.astype(values.dtype) != values).tolist())
-    written: list[tuple[NumericAttribute, Any, Any]] = []
+    vector = np.asarray(values)
+    if vector.shape != (layout.size,):
+        raise ParameterMismatchError(f"the vector must have shape ({layout.size},), got {vector.shape}")
+    check_finite(layout, vector)
+    changed = set(np.flatnonzero(present.astype(vector.dtype) != vector).tolist())
+    written: list[tuple[NumericAttribute, object, Quantity | float]] = []
     try:
         for handler in handlers:
             for column in layout.sections[handler.TAGNAME].columns.values():
@@ -153,7 +158,7 @@ def write_handlers(handlers: Iterable[Any], values: Any) -> None:
                     if position in changed:
                         like = column.attribute.get(owner)
                         written.append((column.attribute, owner, like))
-                        column.attribute.set(owner, from_md(values[position].item(), like))
+                        column.attribute.set(owner, from_md(vector[position].item(), like))
     except Exception:
         for attribute, owner, value in reversed(written):
             attribute.set(owner, value)

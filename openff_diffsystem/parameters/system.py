@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
-from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem._jax.static import STATIC, StaticArray
+from openff_diffsystem._jax.types import HostOrDevice, Leaf
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.parameters.assignment import Assignment
 
 
 @dataclass(frozen=True)
 class SectionBlocks:
-    """Where the terms of one section stand among the values of the unique molecules.
+    """Where the values of one section are among those of the unique molecules.
 
     Attributes
     ----------
@@ -30,7 +32,7 @@ class SectionBlocks:
     blocks
         ``(n_terms, n_copies)`` of each unique molecule, in order.
     per_particle
-        Whether the terms are the particles of the system, in topology order, sites after atoms.
+        Whether the terms are the particles of the system: atoms in topology order, then virtual sites.
     """
 
     columns: tuple[str, ...]
@@ -47,26 +49,26 @@ class SectionBlocks:
         return sum(n * copies for n, copies in self.blocks)
 
     @property
-    def copies(self) -> np.ndarray:
-        """How often each term of the unique molecules is there, ``(n_unique_terms,)``."""
+    def copies(self) -> Int[np.ndarray, " unique_terms"]:
+        """How many copies the system has of each term of the unique molecules, ``(n_unique_terms,)``."""
         terms, copies = zip(*self.blocks, strict=True)
         return np.repeat(copies, terms)
 
 
 class SystemLayout:
-    """The static description of system parameters. Hashable and comparable by content.
+    """The static description of system parameters. Hashed and compared by content.
 
     Attributes
     ----------
     sections
         Terms by section.
     settings
-        Position of each number that holds for a whole section, by ``(section, attribute)``.
+        Position of each number that applies to a whole section, by ``(section, attribute)``.
     size
         Number of values: those of one copy of each unique molecule, and the settings.
     particle_order
-        Row of each particle when the species are written one after the other, ``(n_particles,)``; ``None``
-        where that is the order of the topology already.
+        Row of each particle when the unique molecules are written one after the other, each with all its copies,
+        ``(n_particles,)``; ``None`` if that is the order of the topology already.
     """
 
     def __init__(
@@ -103,39 +105,39 @@ class SystemLayout:
 class SystemParameters:
     """Force-field parameters as applied to one topology. A pytree with one leaf.
 
-    The leaf holds each unique molecule once; items expand it over the copies, so the adjoint sums over
-    copies before it scatters.
+    The leaf holds each unique molecule once, and ``parameters["Bonds"]`` repeats its terms for all copies. So a
+    gradient is summed over the copies first, and only then over the places where a force-field parameter is used.
 
     Attributes
     ----------
     values
         ``(..., n_values)``, MD units: nm, kJ/mol, radian, e.
     layout
-        Which value stands where. Static.
+        What each value is. Static.
     """
 
-    values: jax.Array
-    layout: SystemLayout = field(metadata={"static": True})
+    values: Leaf
+    layout: SystemLayout = field(metadata=STATIC)
 
-    def __getitem__(self, section: str) -> jax.Array:
+    def __getitem__(self, section: str) -> Float[HostOrDevice, "*batch terms columns"]:
         """The terms of a section, ``(..., n_terms, n_columns)``, in the order of ``DiffSystem.indices(section)``."""
         where = self._where(section)
         return self._expand(section, self.values[..., where.start : where.start + where.n_values])
 
-    def unique(self, section: str) -> jax.Array:
-        """The terms of one copy of each unique molecule, ``(..., n_unique_terms, n_columns)``."""
+    def unique(self, section: str) -> Float[HostOrDevice, "*batch terms columns"]:
+        """The terms of each unique molecule, without copies, ``(..., n_unique_terms, n_columns)``."""
         where = self._where(section)
         part = self.values[..., where.start : where.start + where.n_values]
         return part.reshape(*part.shape[:-1], sum(n for n, _ in where.blocks), len(where.columns))
 
-    def replace(self, sections: Mapping[str, Any]) -> SystemParameters:
-        """The same parameters with other values in some sections, from a network for example.
+    def replace(self, sections: Mapping[str, ArrayLike | Mapping[str, ArrayLike]]) -> SystemParameters:
+        """The same parameters with other values in some sections, for example from a neural network.
 
         Parameters
         ----------
         sections
-            By section an array in the shape of :meth:`unique`, or by section and column, ``{"Bonds": {"k": k}}``,
-            one in the shape of ``unique(section)[..., 0]``.
+            By section an array in the shape of :meth:`unique`; or by section and column, ``{"Bonds": {"k": k}}``,
+            an array in the shape of ``unique(section)[..., 0]``.
 
         Raises
         ------
@@ -159,8 +161,8 @@ class SystemParameters:
             values = values.at[..., where.start : where.start + where.n_values].set(flat)
         return SystemParameters(values, self.layout)
 
-    def by_section(self) -> dict[str, jax.Array]:
-        """All items at once, for unbatched values: cheaper to differentiate than one item after the other."""
+    def by_section(self) -> dict[str, Float[Array, "_terms _columns"]]:
+        """The terms of all sections, for values without a batch: cheaper to differentiate than section by section."""
         sizes = [where.n_values for where in self.layout.sections.values()]
         *parts, _ = jax.lax.split(self.values, (*sizes, self.layout.size - sum(sizes)))
         return {name: self._expand(name, part) for name, part in zip(self.layout.sections, parts, strict=True)}
@@ -171,8 +173,10 @@ class SystemParameters:
             raise ParameterMismatchError(f"no section {section!r} in this system; there are {named}")
         return self.layout.sections[section]
 
-    def _expand(self, section: str, values: jax.Array) -> jax.Array:
-        """Write out the copies of the terms of a section."""
+    def _expand(
+        self, section: str, values: Float[HostOrDevice, "*batch values"]
+    ) -> Float[HostOrDevice, "*batch terms columns"]:
+        """Repeat the terms of a section for all copies of their molecules."""
         where = self.layout.sections[section]
         array = np if isinstance(values, np.ndarray) else jnp
         batch, width = values.shape[:-1], len(where.columns)
@@ -187,39 +191,39 @@ class SystemParameters:
             terms = terms[..., self.layout.particle_order.array, :]
         return terms
 
-    def column(self, section: str, attribute: str) -> jax.Array:
+    def column(self, section: str, attribute: str) -> Float[HostOrDevice, "*batch terms"]:
         """One attribute of the terms of a section, ``(..., n_terms)``."""
         columns = self.layout.sections[section].columns if section in self.layout.sections else ()
         if attribute not in columns:
             raise ParameterMismatchError(f"{section} has no column {attribute!r}; there are {', '.join(columns)}")
         return self[section][..., columns.index(attribute)]
 
-    def setting(self, section: str, attribute: str) -> jax.Array:
-        """A number that holds for a whole section, for example ``("vdW", "scale14")``."""
+    def setting(self, section: str, attribute: str) -> Float[HostOrDevice, "*batch"]:
+        """A number that applies to a whole section, for example ``("vdW", "scale14")``."""
         try:
             return self.values[..., self.layout.settings[section, attribute]]
         except KeyError:
             named = ", ".join("/".join(key) for key in self.layout.settings)
             raise ParameterMismatchError(f"no setting {section}/{attribute}; there are {named}") from None
 
-    def settings(self, section: str) -> dict[str, jax.Array]:
-        """All numbers that hold for a whole section, by attribute."""
+    def settings(self, section: str) -> dict[str, Float[HostOrDevice, "*batch"]]:
+        """All numbers that apply to a whole section, by attribute."""
         return {name: self.setting(tag, name) for tag, name in self.layout.settings if tag == section}
 
     def __repr__(self) -> str:
         return f"SystemParameters({self.layout!r})"
 
 
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: ArrayLike, shape: tuple[int, ...]) -> None:
     if jnp.shape(array) != shape:
         raise ParameterMismatchError(f"{name} must have shape {shape}, got {jnp.shape(array)}")
 
 
 @dataclass(frozen=True)
 class SectionAssignment:
-    """The assignment of one section: system parameters of its unique molecules as sums over theta.
+    """The assignment of one section: system parameters of the unique molecules as weighted sums over theta.
 
-    Row ``i * n_columns + c`` is column ``c`` of term ``i``, unique molecules one after the other.
+    Row ``i * n_columns + c`` is column ``c`` of term ``i``; the unique molecules follow each other.
     """
 
     assignment: Assignment
@@ -232,18 +236,18 @@ class SectionAssignment:
         return self.blocks.columns
 
     @property
-    def indices(self) -> tuple[np.ndarray, np.ndarray]:
+    def indices(self) -> tuple[Int[np.ndarray, " nonzero"], Int[np.ndarray, " nonzero"]]:
         """Row and column of each non-zero of the matrix, ``(n_nonzero,)``, int32."""
         row, column, _ = self._entries()
         return row, column
 
     @property
-    def weights(self) -> np.ndarray:
+    def weights(self) -> Float[np.ndarray, " nonzero"]:
         """The non-zeros of the matrix, ``(n_nonzero,)``."""
         return self._entries()[2]
 
     @property
-    def offset(self) -> np.ndarray:
+    def offset(self) -> Float[np.ndarray, " rows"]:
         """The constant part, ``(n_rows,)``, MD units."""
         return np.asarray(self.assignment.offset[self._values])
 
@@ -252,7 +256,9 @@ class SectionAssignment:
         row, column, weight = self._entries()
         return csr_array((weight, (row, column)), shape=(self.blocks.n_values, self.n_parameters))
 
-    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _entries(
+        self,
+    ) -> tuple[Int[np.ndarray, " nonzero"], Int[np.ndarray, " nonzero"], Float[np.ndarray, " nonzero"]]:
         row, column, weight = self.assignment.entries()
         mine = (row >= self._values.start) & (row < self._values.stop)
         return row[mine] - self._values.start, column[mine], weight[mine]

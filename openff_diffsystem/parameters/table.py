@@ -1,4 +1,4 @@
-"""A table of force-field parameters for people."""
+"""A table of force-field parameters, to be read by people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from openff_diffsystem.parameters.layout import ParameterLayout
 
@@ -24,7 +25,7 @@ class ParameterRow(NamedTuple):
 
 
 class ParameterTable:
-    """Rows of parameters: a sequence that prints as text and renders in notebooks.
+    """Rows of parameters: a sequence that is printed as text, and shown as a table in notebooks.
 
     ``pandas.DataFrame(table)`` makes a data frame of it.
     """
@@ -33,7 +34,9 @@ class ParameterTable:
         self.rows = rows
 
     @classmethod
-    def from_vector(cls, layout: ParameterLayout, positions: np.ndarray, values: np.ndarray) -> ParameterTable:
+    def from_vector(
+        cls, layout: ParameterLayout, positions: Int[np.ndarray, " rows"], values: Float[np.ndarray, " rows"]
+    ) -> ParameterTable:
         """The table of some components of a flat vector: their positions and values, ``(n,)`` each."""
         rows = []
         for position, value in zip(positions.tolist(), values, strict=True):

@@ -1,1 +1,1 @@
-"""Systems: what they hold, and the functions of one."""
+"""Systems: the data of a system, and the functions that take one."""

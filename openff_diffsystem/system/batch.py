@@ -1,26 +1,28 @@
 """Many molecules at once: a data set compiles one program per size class, not one per molecule.
 
-Systems are sorted into size classes. Within a class their arrays are filled up to equal shapes, and one
-compiled loop runs over *rows*: a system with up to ``conformers_per_row`` of its conformers.
+Systems are sorted into size classes. Within a class their arrays are padded to equal shapes, and one compiled loop
+runs over *rows*: a row is a system with up to ``conformers_per_row`` of its conformers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem._jax.fork import require_own_process
-from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem._jax.static import STATIC, StaticArray
+from openff_diffsystem._jax.types import AnyArray, Leaf
 from openff_diffsystem.exceptions import InvalidInputError, ParameterMismatchError, PositionsError
 from openff_diffsystem.parameters.force_field import ForceFieldParameters, as_vector
 from openff_diffsystem.parameters.layout import ParameterLayout
 from openff_diffsystem.parameters.system import SystemLayout, SystemParameters
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.system.arguments import n_axes
 from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.forms import openmm_energies
 from openff_diffsystem.system.size_classes import SizeClass, class_energies, size_class_of, stack
@@ -35,19 +37,19 @@ class PackedPositions:
     Attributes
     ----------
     positions
-        Per size class ``(n_rows, conformers_per_row, n_atoms, 3)``, nm.
+        For each size class ``(n_rows, conformers_per_row, n_atoms, 3)``, nm.
     systems
-        Per size class the system of each row, ``(n_rows,)``. Static.
+        For each size class the system of each row, ``(n_rows,)``. Static.
     order
         Position of each conformer in the concatenated rows, ``(n_total,)``. Static.
     n_conformers
-        Conformers of each system. Static.
+        Number of conformers of each system. Static.
     """
 
-    positions: tuple[Any, ...]
-    systems: tuple[StaticArray, ...] = field(metadata={"static": True})
-    order: StaticArray = field(metadata={"static": True})
-    n_conformers: tuple[int, ...] = field(metadata={"static": True})
+    positions: tuple[Leaf, ...]
+    systems: tuple[StaticArray, ...] = field(metadata=STATIC)
+    order: StaticArray = field(metadata=STATIC)
+    n_conformers: tuple[int, ...] = field(metadata=STATIC)
 
 
 class SystemBatch:
@@ -56,7 +58,7 @@ class SystemBatch:
     Attributes
     ----------
     force_field_parameters
-        The numbers of the force field.
+        The numbers of the force field, which all systems share.
     n_atoms
         Number of atoms of each system.
     """
@@ -64,7 +66,7 @@ class SystemBatch:
     def __init__(
         self,
         classes: tuple[SizeClass, ...],
-        place: np.ndarray,
+        place: Int[np.ndarray, "systems 2"],
         n_atoms: tuple[int, ...],
         force_field_parameters: ForceFieldParameters,
         layouts: tuple[SystemLayout, ...],
@@ -82,10 +84,10 @@ class SystemBatch:
         Raises
         ------
         ParameterMismatchError
-            If the systems were made with different force fields, or hold different numbers of one.
+            If the systems were made with different force fields, or with different values of the same parameters.
         InvalidInputError
-            If there are none; one has a box; or one was read from OpenMM with custom forces, correction maps or
-            NBFIX: fillers of an expression may be infinite.
+            If the list is empty; if a system has a box; or if one was read from OpenMM with custom forces, correction
+            maps or NBFIX: the expression of a custom force may be infinite for padding.
         """
         if not systems:
             raise InvalidInputError("there is no system to concatenate")
@@ -118,7 +120,7 @@ class SystemBatch:
 
     @property
     def parameter_layout(self) -> ParameterLayout:
-        """Which number of theta stands where."""
+        """What each number of theta is."""
         return self.force_field_parameters.layout
 
     @property
@@ -129,21 +131,22 @@ class SystemBatch:
     def __len__(self) -> int:
         return len(self.n_atoms)
 
-    def pack(self, positions: Sequence[Any], *, conformers_per_row: int = 8) -> PackedPositions:
+    def pack(self, positions: Sequence[object], *, conformers_per_row: int = 8) -> PackedPositions:
         """Arrange conformers for evaluation. Differentiable with respect to jax arrays.
 
         Parameters
         ----------
         positions
-            Per system ``(n_conformers, n_atoms, 3)`` or ``(n_atoms, 3)``, nm or a ``Quantity``. Systems may differ in
-            their number of conformers.
+            For each system ``(n_conformers, n_atoms, 3)`` or ``(n_atoms, 3)``, nm or a ``Quantity``. Systems may have
+            different numbers of conformers.
         conformers_per_row
-            Conformers of one system evaluated at once. Rows are filled up, so choose what divides most counts.
+            How many conformers of one system are evaluated at once. Rows are padded, so choose a number that divides
+            most numbers of conformers.
 
         Raises
         ------
         PositionsError
-            If shapes do not fit the systems; the message says which.
+            If a shape does not fit its system; the message names the system.
         """
         if len(positions) != len(self):
             raise PositionsError(f"positions for {len(positions)} systems, the batch has {len(self)}")
@@ -157,7 +160,7 @@ class SystemBatch:
                 n_rows = -(-counts[i] // conformers_per_row)
                 fill = n_rows * conformers_per_row - counts[i]
                 widths = ((0, fill), (0, size_class.n_atoms - self.n_atoms[i]), (0, 0))
-                # fillers repeat a real geometry: an invented one could overflow
+                # padding repeats a real geometry: with an invented one energies could overflow
                 array = jnp if isinstance(conformers[i], jax.Array) else np
                 rows = array.concatenate([conformers[i], array.repeat(conformers[i][:1], fill, axis=0)])
                 padded.append(array.pad(rows, ((0, 0), *widths[1:])))
@@ -174,15 +177,16 @@ class SystemBatch:
                 order[starts[owner] + c] = position
         return PackedPositions(tuple(packed), tuple(row_systems), StaticArray(order), tuple(counts))
 
-    def potential(self, positions: PackedPositions | Sequence[Any], theta: Any = None) -> jax.Array:
+    def potential(self, positions: PackedPositions | Sequence[object], theta: object = None) -> Float[Array, " total"]:
         """Energies of all conformers of all systems, ``(n_total,)``, kJ/mol, in the order of the systems.
 
-        Differentiable with respect to positions and theta. Memory is bounded by one row: gradients recompute.
+        Differentiable with respect to positions and theta. Gradients evaluate each row again instead of storing what
+        they need, so that memory is bounded by one row.
 
         Parameters
         ----------
         positions
-            What :meth:`pack` returned, or its argument.
+            What :meth:`pack` returned, or what it takes.
         theta
             :class:`ForceFieldParameters`, a selection, or the flat vector; by default the force field's own. Or a
             list of :class:`SystemParameters`, one per system.
@@ -190,7 +194,7 @@ class SystemBatch:
         Raises
         ------
         ParameterMismatchError
-            If theta belongs to another force field, or system parameters to other systems.
+            If theta belongs to another force field, or system parameters belong to other systems.
         """
         require_own_process()
         if not isinstance(positions, PackedPositions):
@@ -204,12 +208,14 @@ class SystemBatch:
         ]
         return jnp.concatenate(energies)[positions.order.array]
 
-    def split(self, energies: Any, positions: PackedPositions) -> list[Any]:
+    def split(
+        self, energies: Float[AnyArray, " total"], positions: PackedPositions
+    ) -> list[Float[Array, " _conformers"]]:
         """The energies of :meth:`potential` by system, ``(n_conformers,)`` each."""
         return jnp.split(energies, np.cumsum(positions.n_conformers)[:-1])
 
-    def _of_classes(self, theta: Any) -> list[jax.Array]:
-        """Per size class the flat vector, or the filled-up values of its systems, ``(n_systems, n_values)``."""
+    def _of_classes(self, theta: object) -> list[Float[Array, " parameters"]] | list[Float[Array, "_systems _values"]]:
+        """For each size class the flat vector, or the padded values of its systems, ``(n_systems, n_values)``."""
         if not (isinstance(theta, list | tuple) and any(isinstance(one, SystemParameters) for one in theta)):
             vector = as_vector(self.force_field_parameters if theta is None else theta, self.parameter_layout)
             return [vector] * len(self._classes)
@@ -228,14 +234,16 @@ class SystemBatch:
             found.append(jnp.where(size_class.origin >= 0, repeated, fillers))
         return found
 
-    def _conformers(self, i: int, positions: Any) -> Any:
-        if not isinstance(positions, jax.Array):
-            ndim = np.ndim(getattr(positions, "m", getattr(positions, "_value", positions)))
-            positions = nanometers(positions, f"positions of system {i}", (None,) * (ndim - 1) + (3,))
-        if positions.ndim == 2:
-            positions = positions[None]
-        if positions.ndim != 3 or positions.shape[1:] != (self.n_atoms[i], 3) or not len(positions):
+    def _conformers(self, i: int, positions: object) -> Float[AnyArray, "conformers atoms 3"]:
+        given = positions
+        if not isinstance(given, jax.Array):
+            given = nanometers(given, f"positions of system {i}", (None,) * (n_axes(given) - 1) + (3,))
+        if given is None:
+            raise PositionsError(f"system {i} has no positions")
+        if given.ndim == 2:
+            given = given[None]
+        if given.ndim != 3 or given.shape[1:] != (self.n_atoms[i], 3) or not len(given):
             raise PositionsError(
-                f"positions of system {i} must have shape (n_conformers, {self.n_atoms[i]}, 3), got {positions.shape}"
+                f"positions of system {i} must have shape (n_conformers, {self.n_atoms[i]}, 3), got {given.shape}"
             )
-        return positions
+        return given

@@ -1,41 +1,42 @@
-"""Where a system comes from: a force field and a topology, or an Interchange."""
+"""Make a system from a force field and a topology."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float
+from openff.toolkit import Molecule
 
 from openff_diffsystem._jax.static import StaticArray
+from openff_diffsystem.chemistry.assemble import Assembled, Options, assemble
+from openff_diffsystem.chemistry.origin import Origin, SmirnoffOrigin
+from openff_diffsystem.chemistry.species import masses_of_species
 from openff_diffsystem.forms.form import Form
+from openff_diffsystem.forms.methods import methods_of_handlers
 from openff_diffsystem.forms.registry import registered_forms
 from openff_diffsystem.parameters.force_field import ForceFieldParameters
 from openff_diffsystem.parameters.offxml import handlers_of
 from openff_diffsystem.parameters.system import SystemLayout
 from openff_diffsystem.system.arguments import host_box_vectors
+from openff_diffsystem.system.data import System
 from openff_diffsystem.units import nanometers
-
-if TYPE_CHECKING:
-    from openff_diffsystem.chemistry.assemble import Assembled
-    from openff_diffsystem.chemistry.origin import Origin
-    from openff_diffsystem.system.data import System
 
 
 def from_smirnoff(
     cls: type[System],
-    force_field: Any,
-    topology: Any,
-    box: Any = None,
-    positions: Any = None,
-    charge_from_molecules: Sequence[Any] | None = None,
-    partial_bond_orders_from_molecules: Sequence[Any] | None = None,
+    force_field: object,
+    topology: object,
+    box: object = None,
+    positions: object = None,
+    charge_from_molecules: Sequence[Molecule] | None = None,
+    partial_bond_orders_from_molecules: Sequence[Molecule] | None = None,
     allow_nonintegral_charges: bool = False,
 ) -> System:
     """Assign the parameters of a force field to a topology.
 
-    Chemistry is done once per unique molecule; copies cost array filling. The arguments are those of
-    ``Interchange.from_smirnoff``.
+    SMIRKS matching and charges are done once per unique molecule; its copies only repeat the result. The arguments are
+    those of ``Interchange.from_smirnoff``.
 
     Parameters
     ----------
@@ -44,13 +45,13 @@ def from_smirnoff(
     topology
         ``Topology``, ``Molecule`` or list of ``Molecule``.
     box
-        Box vectors, ``(3, 3)``, a ``Quantity`` or nm; by default those of the topology.
+        Box vectors, ``(3, 3)``, or edge lengths, ``(3,)``, a ``Quantity`` or nm; by default those of the topology.
     positions
         ``(n_atoms, 3)``, a ``Quantity`` or nm; by default the first conformer of each molecule, if all have one.
     charge_from_molecules
-        Molecules whose partial charges are taken for isomorphic molecules of the topology.
+        Molecules with partial charges, which isomorphic molecules of the topology take over.
     partial_bond_orders_from_molecules
-        Likewise for fractional bond orders.
+        Molecules with fractional bond orders, which isomorphic molecules of the topology take over.
     allow_nonintegral_charges
         Accept molecules whose charges do not add up to their formal charge within 0.01 e.
 
@@ -61,11 +62,6 @@ def from_smirnoff(
     UnassignedParameterError, ChargeAssignmentError
         If a term or an atom gets no parameter; the message names the atoms.
     """
-    from openff_diffsystem.chemistry.assemble import Options, assemble
-    from openff_diffsystem.chemistry.origin import SmirnoffOrigin
-    from openff_diffsystem.chemistry.species import masses_of_species
-    from openff_diffsystem.forms.methods import methods_of_handlers
-
     theta = ForceFieldParameters.from_force_field(force_field)
     handlers = {handler.TAGNAME: handler for handler in handlers_of(force_field)}
     assembled = assemble(
@@ -93,12 +89,12 @@ def from_assembled(
     cls: type[System],
     theta: ForceFieldParameters,
     assembled: Assembled,
-    box: Any,
-    positions: Any,
+    box: object,
+    positions: object,
     methods: dict[str, dict[str, str]],
     forms: dict[str, Form],
-    molecules: tuple,
-    masses: np.ndarray,
+    molecules: tuple[tuple[str, int], ...],
+    masses: Float[np.ndarray, " atoms"] | None,
     origin: Origin,
 ) -> System:
     order = assembled.particle_order
@@ -127,8 +123,10 @@ def from_assembled(
     )
 
 
-def _first_conformers(topology: Any) -> np.ndarray | None:
-    molecules = getattr(topology, "molecules", topology if isinstance(topology, list | tuple) else [topology])
+def _first_conformers(topology: object) -> Float[np.ndarray, "atoms 3"] | None:
+    molecules: Iterable[Molecule] = getattr(
+        topology, "molecules", topology if isinstance(topology, list | tuple) else [topology]
+    )
     conformers = [m.conformers for m in molecules]
     if not all(conformers):
         return None

@@ -1,42 +1,41 @@
-"""How nonbonded interactions of a periodic system are cut off: numbers fixed before anything is compiled."""
+"""How nonbonded interactions of a periodic system end at the cutoff: chosen before anything is compiled."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+from jaxtyping import Float
 
 from openff_diffsystem.exceptions import UnsupportedForceFieldError
 from openff_diffsystem.forms.form import PairForm
 from openff_diffsystem.forms.methods import PAIR_FORM_WORDS, PERIODIC, covered_of, require
 from openff_diffsystem.potentials.periodic.scheme import OPENMM_CUTOFF, CutoffScheme, mesh_points, splitting
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+from openff_diffsystem.system.data import SystemData
 
 
 def uses_mesh_for_dispersion(system: SystemData) -> bool:
-    """Whether Lennard-Jones attraction goes on beyond the cutoff."""
+    """Whether Lennard-Jones attraction continues beyond the cutoff, by particle-mesh Ewald."""
     return system.methods.get("vdW", {}).get("periodic_method") == "Ewald3D"
 
 
 def uses_reaction_field(system: SystemData) -> bool:
-    """Whether Coulomb interactions end at the cutoff."""
+    """Whether Coulomb interactions end at the cutoff, with a reaction field."""
     return system.methods.get("Electrostatics", {}).get("periodic_potential") == "reaction-field"
 
 
-def cutoff_scheme(system: SystemData, theta: Any, box_vectors: np.ndarray, ewald_tolerance: float) -> CutoffScheme:
+def cutoff_scheme(
+    system: SystemData, theta: object, box_vectors: Float[np.ndarray, "3 3"], ewald_tolerance: float
+) -> CutoffScheme:
     """The scheme that openff-interchange's OpenMM export would choose for a system in a box.
 
-    Cutoff and switch width are fixed with the neighbour list: the energy is no function of them. A registered pair form
-    takes the place of vdW, with its own cutoff and switch width. With vdW by particle
-    mesh, or no vdW at all, the export leaves the cutoff of the force field aside and takes OpenMM's, 1 nm, without
+    Cutoff and switch width are fixed when a neighbour list is built: the energy is not differentiated with respect
+    to them. A registered pair form takes the place of vdW, with its own cutoff and switch width. If vdW is by particle
+    mesh, or there is no vdW at all, the export ignores the cutoff of the force field and takes OpenMM's, 1 nm, without
     a switch.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If a method is not covered, or two cutoffs differ where they must be equal.
+        If a method is not covered, or two cutoffs that must be equal differ.
     """
     require(system.methods, PERIODIC)
     if "GBSA" in system.system_layout.sections:
@@ -51,7 +50,7 @@ def cutoff_scheme(system: SystemData, theta: Any, box_vectors: np.ndarray, ewald
         require(system.methods, covered_of(vdw, PAIR_FORM_WORDS, "periodic"))
         if (vdw, "cutoff") not in settings:
             raise UnsupportedForceFieldError(
-                f"{vdw} has no attribute 'cutoff', which tells where its interactions end in a box"
+                f"{vdw} has no attribute 'cutoff', the distance at which its interactions end in a box"
             )
     cutoffs = {
         section: float(values.setting(section, "cutoff"))

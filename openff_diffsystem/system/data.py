@@ -1,4 +1,4 @@
-"""What a system is: arrays, and the map from theta to its parameters."""
+"""The data of a system: its arrays, and the map from theta to its parameters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from openff_diffsystem._jax.fork import note_use_of_jax, require_own_process
+from openff_diffsystem._jax.types import HostOrDevice, Leaf
 from openff_diffsystem.chemistry.origin import Origin
 from openff_diffsystem.exceptions import ParameterMismatchError, PositionsError
 from openff_diffsystem.forms.form import Form
@@ -24,22 +26,24 @@ from openff_diffsystem.potentials.periodic.scheme import EngineOptions
 
 @dataclass(eq=False)
 class SystemData:
-    """A force field applied to a topology: indices and weights, and what needs nothing else.
+    """A force field applied to a topology: indices and weights, and the methods that need nothing else.
 
-    Functions of the modules above take it; :class:`~openff_diffsystem.DiffSystem` has them as methods.
+    Functions of other modules take it as their first argument; :class:`~openff_diffsystem.DiffSystem` has them as
+    methods.
 
     Attributes
     ----------
     force_field_parameters
-        The numbers of the force field at the time, the theta that the methods below take.
+        The numbers of the force field when the system was made: the default theta of the methods below.
     assignment_map
         The map from theta to the values of the system's unique molecules.
     system_layout
-        Which of these values stands where.
+        What each of these values is.
     term_indices, term_static
-        By section: particle indices ``(n_terms, n_atoms_per_term)``, int32, and integers that are not differentiated.
+        By section: particle indices ``(n_terms, n_atoms_per_term)``, int32; and by name further integers,
+        ``(n_terms,)``, for example periodicities.
     excluded_pairs, pairs_14
-        ``(n, 2)``, int32: pairs that do not interact, and pairs with the 1-4 scales.
+        ``(n, 2)``, int32: pairs that do not interact, and pairs that interact with the 1-4 scales.
     n_atoms, n_particles
         Particles are the atoms, in topology order, and then the virtual sites.
     positions
@@ -50,47 +54,48 @@ class SystemData:
         By section and attribute, the functional forms that the force field names, for example
         ``methods["vdW"]["periodic_method"]``.
     forms
-        By section, the functional forms of sections that are not built in, as they were when the system was made.
+        By section, the functional forms of sections that are not SMIRNOFF's, as registered when the system was made.
     molecules
         Mapped SMILES and number of copies of each unique molecule.
     masses
         ``(n_atoms,)``, dalton.
     engine_options
-        What OpenMM has to be told and no force field says.
+        Settings that OpenMM needs and that a SMIRNOFF force field does not specify.
     openmm_particles
-        ``(n_particles,)``: index of each particle in the OpenMM System that this system was made from, where
-        virtual sites stand between the atoms there; ``None`` otherwise.
+        ``(n_particles,)``: index of each particle in the OpenMM System that this system was read from, if virtual
+        sites are between the atoms there; ``None`` otherwise.
     origin
-        What the system was made from, for :meth:`to_interchange`; not saved.
+        What the system was made from, for ``DiffSystem.to_interchange``; not saved.
     """
 
     force_field_parameters: ForceFieldParameters
     assignment_map: Assignment
     system_layout: SystemLayout
-    term_indices: dict[str, np.ndarray]
-    term_static: dict[str, dict[str, np.ndarray]]
-    excluded_pairs: np.ndarray
-    pairs_14: np.ndarray
+    term_indices: dict[str, Int[np.ndarray, "_terms _atoms"]]
+    term_static: dict[str, dict[str, Int[np.ndarray, " _terms"]]]
+    excluded_pairs: Int[np.ndarray, "excluded 2"]
+    pairs_14: Int[np.ndarray, "scaled 2"]
     n_atoms: int
     n_particles: int
-    positions: np.ndarray | None = None
-    box_vectors: np.ndarray | None = None
+    positions: Float[np.ndarray, "atoms 3"] | None = None
+    box_vectors: Float[np.ndarray, "3 3"] | None = None
     methods: dict[str, dict[str, str]] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     molecules: tuple[tuple[str, int], ...] = ()
-    masses: np.ndarray | None = None
+    masses: Float[np.ndarray, " atoms"] | None = None
     engine_options: EngineOptions = field(default_factory=EngineOptions)
-    openmm_particles: np.ndarray | None = None
+    openmm_particles: Int[np.ndarray, " particles"] | None = None
     origin: Origin | None = field(default=None, repr=False)
-    cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
-    """What functions of the system keep between calls; not saved, pickled or copied."""
+    energy_models: dict[tuple[bool, bool], Any] = field(default_factory=dict, init=False, repr=False)
+    """What :func:`~openff_diffsystem.system.model.energy_model` has made, by its arguments ``periodic`` and
+    ``add_constrained_forces``: a system's arrays are brought to the device once. Not saved, pickled or copied."""
 
     def __post_init__(self) -> None:
         note_use_of_jax()
 
     @property
     def parameter_layout(self) -> ParameterLayout:
-        """Which number of theta stands where."""
+        """What each number of theta is."""
         return self.force_field_parameters.layout
 
     @property
@@ -100,10 +105,10 @@ class SystemData:
 
     @property
     def n_positions(self) -> int:
-        """How many positions may be given besides ``n_atoms``: all particles, unless OpenMM numbers them otherwise."""
+        """How many positions may be given, if not ``n_atoms``: all particles, unless OpenMM orders them differently."""
         return self.n_particles if self.openmm_particles is None else self.n_atoms
 
-    def parameterize(self, theta: Any = None) -> SystemParameters:
+    def parameterize(self, theta: object = None) -> SystemParameters:
         """Apply the assignments: force-field parameters to system parameters.
 
         Pure, compiled, and differentiable to any order in forward and reverse mode.
@@ -112,7 +117,7 @@ class SystemData:
         ----------
         theta
             :class:`ForceFieldParameters`, a selection of them, or the flat vector, ``(n_values,)``, MD units.
-            By default the force field's own values. System parameters are returned as they are.
+            By default :attr:`force_field_parameters`. System parameters are returned as they are.
 
         Raises
         ------
@@ -129,22 +134,24 @@ class SystemData:
         """The assignment of one section: indices, weights and, on request, the parameter matrix."""
         return SectionAssignment(self.assignment_map, self._section(section), self.parameter_layout.size)
 
-    def indices(self, section: str) -> np.ndarray:
+    def indices(self, section: str) -> Int[np.ndarray, "terms atoms"]:
         """Particle indices of the terms of a section, ``(n_terms, n_atoms_per_term)``, int32, C-contiguous."""
         self._section(section)
         return self.term_indices[section]
 
-    def constraints(self, theta: Any = None) -> tuple[np.ndarray, jax.Array]:
-        """What an integrator has to keep fixed: pairs of atoms, ``(n, 2)``, int32, and their distances, ``(n,)``, nm.
+    def constraints(
+        self, theta: object = None
+    ) -> tuple[Int[np.ndarray, "constraints 2"], Float[HostOrDevice, " constraints"]]:
+        """Distances to keep fixed in a simulation: pairs of atoms, ``(n, 2)``, int32, and distances, ``(n,)``, nm.
 
-        The distances are differentiable in theta: where the force field gives none, they are lengths of bonds.
+        The distances are differentiable in theta. If the force field does not give one, it is the length of the bond.
         """
         if "Constraints" not in self.system_layout.sections:
             return np.empty((0, 2), dtype=np.int32), jnp.empty(0)
         return self.term_indices["Constraints"], self.parameterize(theta)["Constraints"][:, 0]
 
-    def as_theta(self, theta: Any) -> jax.Array | SystemParameters:
-        """What compiled functions take for theta: the flat vector, or :class:`SystemParameters` as they are.
+    def as_theta(self, theta: object) -> Leaf | SystemParameters:
+        """Theta as compiled functions take it: the flat vector, or :class:`SystemParameters` as they are.
 
         Raises
         ------
@@ -159,7 +166,7 @@ class SystemData:
             raise ParameterMismatchError(f"values must have shape ({theta.layout.size},), got {theta.values.shape}")
         return theta
 
-    def own_positions(self, positions: Any = None) -> Any:
+    def own_positions(self, positions: object = None) -> object:
         """The positions given, or the system's own.
 
         Raises
@@ -173,7 +180,7 @@ class SystemData:
 
     @cached_property
     def device_assignment(self) -> Assignment:
-        """The assignment map with its arrays on the device."""
+        """The assignment map with its arrays on the device, moved there at the first use; not saved or pickled."""
         with jax.ensure_compile_time_eval():
             return jax.tree.map(jnp.asarray, self.assignment_map)
 
@@ -183,10 +190,10 @@ class SystemData:
         return self.system_layout.sections[section]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is cached, and registered forms by name: their functions may be of no importable module."""
+        """Nothing that is cached, and registered forms by name: pickle could not import functions of a notebook."""
         state = {k: v for k, v in self.__dict__.items() if k != "device_assignment"}
         forms = {section: None if form_of(section) == form else form for section, form in self.forms.items()}
-        return state | {"cache": {}, "forms": forms}
+        return state | {"energy_models": {}, "forms": forms}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         forms = state["forms"]
@@ -200,9 +207,9 @@ class SystemData:
 
 
 @jax.jit
-def _apply(assignment: Assignment, theta: jax.Array) -> jax.Array:
+def _apply(assignment: Assignment, theta: Float[Array, " parameters"]) -> Float[Array, " values"]:
     return assignment(theta)
 
 
 System = TypeVar("System", bound=SystemData)
-"""The class that a constructor makes."""
+"""The class that a constructor is called on, and makes."""

@@ -1,4 +1,4 @@
-"""The functional forms that a system holds, and the words that a file has for those of OpenMM's forces."""
+"""The functional forms that a system holds, and how a file describes those of OpenMM's forces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FORCE, _NAME, _EXPRESSION = "openmm_force", "name", "expression"
 
 
 def openmm_energies(system: SystemData) -> dict[str, OpenMMEnergy]:
-    """The energies of forces that SMIRNOFF lacks and a system was read from, by section, in order."""
+    """By section, in order, the energies of OpenMM forces that SMIRNOFF does not have."""
     return {
         section: form.energy
         for section, form in system.forms.items()
@@ -19,13 +19,13 @@ def openmm_energies(system: SystemData) -> dict[str, OpenMMEnergy]:
 
 
 def to_words(energy: OpenMMEnergy) -> dict[str, str]:
-    """What a file says of the form of one of OpenMM's forces."""
+    """The description of an OpenMM force in a file: kind of force, name, and expression of a custom force."""
     words = {_FORCE: energy.force, _NAME: energy.name}
     return words | ({_EXPRESSION: energy.text} if isinstance(energy, CustomEnergy) else {})
 
 
 def from_words(section: str, words: dict[str, str], columns: tuple[str, ...], n_atoms: int) -> ValenceForm | None:
-    """The form that :func:`to_words` described; ``None`` where the words are of something else."""
+    """The form that :func:`to_words` described; ``None`` if the words do not describe an OpenMM force."""
     if _FORCE not in words:
         return None
     if words[_FORCE] == CMAP:

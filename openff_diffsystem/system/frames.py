@@ -3,76 +3,75 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from openff_diffsystem._jax.fork import require_own_process
 from openff_diffsystem.exceptions import InvalidInputError
 from openff_diffsystem.system import compiled
-from openff_diffsystem.system.arguments import Configuration, check_shapes, host_box_vectors
+from openff_diffsystem.system.arguments import Configuration, check_shapes, host_box_vectors, n_axes
+from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.lists import NeighborLists
 from openff_diffsystem.system.model import energy_model
 from openff_diffsystem.units import nanometers
 
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
-
 
 class FrameEnergies(NamedTuple):
-    """What was computed of each frame.
+    """The results for each frame.
 
     Attributes
     ----------
     energies
         ``(n_frames,)``, kJ/mol.
     gradients
-        dU/dtheta, ``(n_frames, n_values)``, in the units of theta, or ``None`` where it was not asked for. Where theta
-        was given as system parameters, the derivatives are those of their ``values``.
+        dU/dtheta, ``(n_frames, n_values)``, kJ/mol per unit of theta; ``None`` if it was not asked for. If theta was
+        given as system parameters, these are derivatives with respect to their ``values``.
     """
 
-    energies: np.ndarray
-    gradients: np.ndarray | None
+    energies: Float[np.ndarray, " frames"]
+    gradients: Float[np.ndarray, "frames values"] | None
 
 
 def evaluate_frames(
     system: SystemData,
-    frames: Iterable[Any],
-    theta: Any = None,
-    box_vectors: Any = None,
+    frames: Iterable[object],
+    theta: object = None,
+    box_vectors: Iterable[object] | None = None,
     *,
     gradients: bool = False,
     chunk_size: int = 4,
     skin: float = 0.1,
     progress: bool = False,
 ) -> FrameEnergies:
-    """Energies of many frames, and their gradients in theta.
+    """Energies of many frames, and their gradients with respect to theta.
 
-    The neighbour list of a frame is built on the host while the device evaluates the frames before it, and serves
-    the frames that follow for as long as it covers them. The mesh is that of the first frame, as in a simulation.
+    The neighbour list of a frame is built on the host while the device evaluates the frames before it. It is used for
+    the following frames as long as it covers them. The mesh is that of the first frame, as in a simulation.
 
     Parameters
     ----------
     frames
         ``(n_frames, n_atoms, 3)``, nm, or an iterable of ``(n_atoms, 3)``, which is read as it is needed.
     theta
-        As for ``DiffSystem.parameterize``. Its dtype is the precision of the evaluation, whatever that of the frames.
+        As for ``DiffSystem.parameterize``. Its dtype is the precision of the evaluation; that of the frames is not.
     box_vectors
         ``(3, 3)``, nm, for all frames, or one per frame, ``(n_frames, 3, 3)`` or an iterable; by default the system's.
-        Without any box the molecules are isolated.
+        If there is no box, the molecules are isolated.
     gradients
         Whether to return dU/dtheta of every frame.
     chunk_size
-        How many frames may be under way at once; memory grows with it.
+        How many frames may be in evaluation at once; memory grows with it.
     skin
-        As for ``DiffSystem.neighbor_list``. Where frames are too far apart for lists to be shared, most trajectories on
-        disk, a small one (0.02) leaves fewer pairs to evaluate.
+        As for ``DiffSystem.neighbor_list``. In most saved trajectories frames are too different to share a list; then
+        a small skin (0.02) leaves fewer pairs to evaluate.
     progress
         Whether to show a progress bar.
 
@@ -81,8 +80,8 @@ def evaluate_frames(
     BoxError
         If a box is not in reduced form or narrower than twice the cutoff.
     InvalidInputError
-        If there are fewer boxes than frames, or more where they are a sequence; if a frame is ``None``; or if there are
-        no frames at all.
+        If there are fewer boxes than frames; if there are more, and boxes are a sequence; if a frame is ``None``; or if
+        there are no frames at all.
     """
     require_own_process()
     given = jax.tree.map(jnp.asarray, system.as_theta(theta))
@@ -123,13 +122,13 @@ def _require_as_many(n_boxes: int | None, n_frames: int | None) -> None:
         raise InvalidInputError(f"there are {n_boxes} boxes for {n_frames} frames")
 
 
-def _length(values: Any) -> int | None:
-    return len(values) if hasattr(values, "__len__") else None
+def _length(values: Iterable[object]) -> int | None:
+    return len(values) if isinstance(values, Sized) else None
 
 
-def _boxes(box_vectors: Any) -> tuple[Iterator[np.ndarray | None], int | None]:
-    """A box for every frame, the same for all or one after the other, and how many there are, where that is known."""
-    if box_vectors is None or np.ndim(getattr(box_vectors, "m", box_vectors)) == 2:
+def _boxes(box_vectors: Iterable[object] | None) -> tuple[Iterator[Float[np.ndarray, "3 3"] | None], int | None]:
+    """The boxes of the frames, one after the other, and their number if it is known; a single box is repeated."""
+    if box_vectors is None or n_axes(box_vectors) == 2:
         return repeat(host_box_vectors(box_vectors)), None
     boxes = (host_box_vectors(each, f"box vectors of frame {i}") for i, each in enumerate(box_vectors))
     return boxes, _length(box_vectors)

@@ -1,4 +1,4 @@
-"""System parameters on the host, in double precision, for what is no jax program."""
+"""System parameters on the host, in double precision, for exports: nothing is compiled."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.system.data import SystemData
 
 
-def host_parameters(system: SystemData, theta: Any) -> SystemParameters:
+def host_parameters(system: SystemData, theta: object) -> SystemParameters:
     """System parameters as NumPy arrays in double precision; nothing is compiled.
 
     Raises
     ------
     NonFiniteParameterError
-        If one is NaN or infinite.
+        If a parameter is NaN or infinite.
     """
     given = system.as_theta(theta)
     if isinstance(given, SystemParameters):
-        values: Any = np.asarray(given.values, dtype=float)
+        values: Any = np.asarray(given.values, dtype=float)  # NumPy instead of jax
     else:
         values = system.assignment_map(np.asarray(given, dtype=float))
     parameters = SystemParameters(values, system.system_layout)
@@ -32,7 +32,9 @@ def host_parameters(system: SystemData, theta: Any) -> SystemParameters:
 
 def _first_not_finite(system: SystemData, parameters: SystemParameters) -> str:
     for section, where in system.system_layout.sections.items():
-        for term, column in np.argwhere(~np.isfinite(np.asarray(parameters[section])))[:1].tolist():
+        bad = np.argwhere(~np.isfinite(np.asarray(parameters[section])))
+        if len(bad):
+            term, column = bad[0].tolist()
             particles = system.term_indices[section][term]
             if system.openmm_particles is not None:
                 particles = np.where(particles < 0, particles, system.openmm_particles[np.maximum(particles, 0)])

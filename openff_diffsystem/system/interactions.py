@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Int8
 
 from openff_diffsystem.forms.form import PairForm, ValenceForm
 from openff_diffsystem.forms.methods import ISOLATED, PAIR_FORM_WORDS, covered_of, require
@@ -15,22 +15,19 @@ from openff_diffsystem.potentials.nbfix import TypePairs
 from openff_diffsystem.potentials.pairs import FULL, PADDING, SCALED_14
 from openff_diffsystem.potentials.periodic.energy import PeriodicInteractions
 from openff_diffsystem.sections import SECTIONS, SITE_TYPES
+from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.form_checks import check_in_boxes
-
-if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
 
 _TORSIONS = tuple(section.tag for section in SECTIONS.values() if "periodicity" in section.static)
 
 
 def isolated_interactions(system: SystemData, add_constrained_forces: bool) -> Interactions:
-    """Who interacts with whom in the isolated molecules of a system, as NumPy arrays.
+    """Which particles interact in the isolated molecules of a system, as NumPy arrays.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If the force field has a section that contributes energy and is not covered in vacuum, or one whose form is
-        not registered.
+        If the force field asks for a method that is not covered for isolated molecules.
     """
     require(system.methods, ISOLATED)
     for form in _pair_forms(system):
@@ -40,12 +37,13 @@ def isolated_interactions(system: SystemData, add_constrained_forces: bool) -> I
 
 
 def periodic_interactions(system: SystemData, add_constrained_forces: bool) -> PeriodicInteractions:
-    """Who interacts with whom in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
+    """Which particles interact in a periodic system, besides the pairs of a neighbour list, as NumPy arrays.
 
     Raises
     ------
     UnsupportedForceFieldError
-        If the energy of a registered pair form depends on the order of the particles, or falls too slowly.
+        If the energy of a registered pair form depends on the order of the particles, or falls too slowly
+        beyond the cutoff.
     """
     kinds = np.full(len(system.pairs_14), SCALED_14, dtype=np.int8)
     local = _interactions(system, add_constrained_forces, system.pairs_14, kinds)
@@ -56,7 +54,7 @@ def periodic_interactions(system: SystemData, add_constrained_forces: bool) -> P
     return PeriodicInteractions(local, not_interacting(system), classes, _type_pairs(system))
 
 
-def not_interacting(system: SystemData) -> np.ndarray:
+def not_interacting(system: SystemData) -> Int[np.ndarray, "pairs 2"]:
     """Pairs that are excluded, scaled, or have parameters of their own, ``(n, 2)``, int32."""
     return np.concatenate([system.excluded_pairs, system.pairs_14, _exceptions(system)]).astype(np.int32)
 
@@ -65,12 +63,14 @@ def _pair_forms(system: SystemData) -> list[PairForm]:
     return [form for form in system.forms.values() if isinstance(form, PairForm)]
 
 
-def _form_classes(system: SystemData, section: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of one particle of each class that has equal parameters whatever theta is, and how many particles it has."""
+def _form_classes(
+    system: SystemData, section: str
+) -> tuple[Int[np.ndarray, " classes"], Float[np.ndarray, " classes"]]:
+    """Classes of particles with equal parameters for any theta: a row of each, and its number of particles."""
     where, assignment = system.system_layout.sections[section], system.assignment_map
     values = slice(where.start, where.start + where.n_values)
     shape = (-1, len(where.columns))
-    # values with several sources are taken for unlike all others
+    # a value with several sources counts as different from all others
     alone = np.full(where.n_values, -1)
     further = np.unique(assignment.further_row)
     further = further[(further >= values.start) & (further < values.stop)] - where.start
@@ -81,10 +81,10 @@ def _form_classes(system: SystemData, section: str) -> tuple[np.ndarray, np.ndar
     return rows.astype(np.int32), np.bincount(classes.ravel(), weights=where.copies)
 
 
-def counted_terms(system: SystemData, add_constrained_forces: bool) -> dict[str, np.ndarray]:
-    """Which terms count, ``(n_terms,)`` bool, of bonds, angles and forms between atoms.
+def counted_terms(system: SystemData, add_constrained_forces: bool) -> dict[str, Bool[np.ndarray, " _terms"]]:
+    """By section, which bonds, angles and terms of forms between atoms count, ``(n_terms,)``, bool.
 
-    Those where constraints fix every distance do not, unless asked for.
+    Terms in which constraints fix every distance do not count, unless they are asked for.
     """
     indices, n = system.term_indices, system.n_particles
     custom = [form.section for form in system.forms.values() if isinstance(form, ValenceForm)]
@@ -95,7 +95,7 @@ def counted_terms(system: SystemData, add_constrained_forces: bool) -> dict[str,
     if always or not len(indices.get("Constraints", ())):
         return counted
 
-    def numbers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def numbers(a: Int[np.ndarray, " terms"], b: Int[np.ndarray, " terms"]) -> Int[np.ndarray, " terms"]:
         return np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b)
 
     constrained = numbers(*indices["Constraints"].T)
@@ -107,12 +107,12 @@ def counted_terms(system: SystemData, add_constrained_forces: bool) -> dict[str,
     return counted
 
 
-def _exceptions(system: SystemData) -> np.ndarray:
+def _exceptions(system: SystemData) -> Int[np.ndarray, "pairs 2"]:
     return system.term_indices.get("NonbondedExceptions", np.empty((0, 2), dtype=np.int32))
 
 
 def _type_pairs(system: SystemData) -> TypePairs | None:
-    """The pairs of particles of the types that NBFIX names; the first of each type stand in its terms."""
+    """The pairs of particles of the types that NBFIX names. A term of NBFIX holds the first particle of each type."""
     if not len(system.term_indices.get(NBFIX, ())):
         return None
     all_types = system.term_static["vdW"]["type"]
@@ -138,7 +138,10 @@ def _type_pairs(system: SystemData) -> TypePairs | None:
 
 
 def _interactions(
-    system: SystemData, add_constrained_forces: bool, pairs: np.ndarray, pair_kinds: np.ndarray
+    system: SystemData,
+    add_constrained_forces: bool,
+    pairs: Int[np.ndarray, "pairs 2"],
+    pair_kinds: Int8[np.ndarray, " pairs"],
 ) -> Interactions:
     indices, static = system.term_indices, system.term_static
     forms = tuple(system.forms.values())
@@ -161,7 +164,7 @@ def _interactions(
     )
 
 
-def _all_pairs(system: SystemData) -> tuple[np.ndarray, np.ndarray]:
+def _all_pairs(system: SystemData) -> tuple[Int[np.ndarray, "pairs 2"], Int8[np.ndarray, " pairs"]]:
     """Every interacting pair, ``(n_pairs, 2)``, and its kind, ``(n_pairs,)``."""
     n = system.n_particles
     kinds = np.full((n, n), FULL, dtype=np.int8)

@@ -1,12 +1,12 @@
-"""Neighbour lists of a system in a box: a new one, and the latest one for as long as it serves."""
+"""Neighbour lists of a system in a box: build one, and keep the latest one as long as it covers the configuration."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from openff_diffsystem.exceptions import BoxError, InvalidInputError, StaleNeighborListError
 from openff_diffsystem.potentials.periodic.neighbors import NeighborList, build_neighbor_list, check_box, check_finite
@@ -18,11 +18,13 @@ from openff_diffsystem.system.interactions import not_interacting
 from openff_diffsystem.system.model import Theta, energy_model
 
 _SHARE = 0.99
-"""Of the skin of a list that is used again. The device asks once more when it evaluates, and may round more."""
+"""Part of the skin that may be used up when a list is kept. The device checks the list again, and may round more."""
 
 
-def particle_positions(system: SystemData, positions: Any = None, theta: Any = None) -> jax.Array:
-    """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites in their frames."""
+def particle_positions(
+    system: SystemData, positions: object = None, theta: object = None
+) -> Float[Array, "particles 3"]:
+    """Positions of all particles, ``(n_particles, 3)``, nm: atoms as given, virtual sites computed from them."""
     given = as_positions(system.own_positions(positions))
     check_shapes(system, given.shape)
     return compiled.complete(energy_model(system, periodic=True), given, system.as_theta(theta))
@@ -30,15 +32,15 @@ def particle_positions(system: SystemData, positions: Any = None, theta: Any = N
 
 def neighbor_list(
     system: SystemData,
-    positions: Any = None,
-    box_vectors: Any = None,
-    theta: Any = None,
+    positions: object = None,
+    box_vectors: object = None,
+    theta: object = None,
     *,
     skin: float = 0.1,
     ewald_tolerance: float | None = None,
     like: NeighborList | None = None,
 ) -> NeighborList:
-    """Who is near whom in a configuration, for the potential of a periodic system.
+    """The neighbour list of a configuration, for the potential of a periodic system.
 
     Parameters
     ----------
@@ -47,19 +49,19 @@ def neighbor_list(
     box_vectors
         ``(3, 3)``, nm, in OpenMM's reduced form; by default the system's own.
     theta
-        Where virtual sites are depends on it; as for :meth:`parameterize`.
+        As for :meth:`parameterize`; positions of virtual sites depend on it.
     skin
         How much further than the cutoff the list reaches, nm. It is valid until something moves by half of that.
     ewald_tolerance
-        OpenMM's error tolerance, which decides splitting parameter and mesh; by default that of
+        OpenMM's error tolerance, which determines the splitting parameter and the mesh; by default that of
         ``engine_options``.
     like
-        A list whose mesh, and if possible shape, the new one takes over, so that compiled code can be used again.
+        A list with the mesh and, if possible, the shape that the new one gets, so that compiled code can be used again.
 
     Raises
     ------
     BoxError
-        If there is no box, or it is not in reduced form, narrower than twice the cutoff, or than cutoff and skin.
+        If there is no box, or it is not in reduced form, or it is narrower than twice the cutoff or cutoff plus skin.
     PositionsError
         If a position is NaN or infinite.
     UnsupportedForceFieldError
@@ -82,15 +84,15 @@ def neighbor_list(
 
 
 class NeighborLists:
-    """The neighbour list of the latest configuration, used again for as long as it serves.
+    """The neighbour list of the latest configuration, used again as long as it covers the next one.
 
     Parameters
     ----------
     skin
         As for :func:`neighbor_list`.
     one_scheme
-        Whether the first list decides cutoffs and mesh for all that follow, as in a simulation. Otherwise they follow
-        theta and the box, where a mesh stays while the box grows or shrinks by a few percent.
+        Whether all lists have the cutoffs and the mesh of the first one, as in a simulation. Otherwise they follow
+        theta and the box; the mesh stays the same while the box grows or shrinks by a few percent.
     """
 
     def __init__(self, system: SystemData, skin: float = 0.1, *, one_scheme: bool = False) -> None:
@@ -100,17 +102,18 @@ class NeighborLists:
         self._latest: NeighborList | None = None
 
     def covering(self, configuration: Configuration, theta: Theta) -> NeighborList | None:
-        """A list that covers a configuration: the one that it holds, the latest if it still does, or a new one.
+        """A list that covers a configuration: the one in it, or the latest if that still covers it, or a new one.
 
-        Where jax traces the call the list that it holds, which compiled code will ask again; ``None`` without a box.
-        Positions in NumPy are looked at on the host: the device would first finish what it is at.
+        While jax traces the call, this is the list in the configuration, unchecked: compiled code checks it when it
+        runs. Without a box it is ``None``. Positions in NumPy are checked on the host, because the device would first
+        finish the work that it has.
 
         Raises
         ------
         StaleNeighborListError
-            If the list that it holds does not cover it.
+            If the list in the configuration does not cover it.
         InvalidInputError
-            If that list is of another system or other methods, or there is none where jax traces the call.
+            If that list belongs to another system or to other methods, or if there is none while jax traces the call.
         BoxError, PositionsError
             As from :func:`neighbor_list`.
         """
@@ -145,18 +148,19 @@ class NeighborLists:
         return self._latest
 
     def _reach_used(self, neighbors: NeighborList, configuration: Configuration, theta: Theta) -> float:
-        """How much of the skin of a list is used up, nm, where the box serves at all."""
-        check_box(np.asarray(configuration.box_vectors), neighbors.scheme.cutoff)
+        """How much of the skin of a list is used up, nm, after a check of the box."""
+        box = np.asarray(configuration.box_vectors)
+        check_box(box, neighbors.scheme.cutoff)
         if isinstance(configuration.positions, jax.Array):
             at = replace(configuration, neighbors=neighbors)
             return float(compiled.reach_used(energy_model(self._system, periodic=True), at, theta))
         particles = configuration.positions
         if len(particles) != self._system.n_particles:
             particles = np.asarray(particle_positions(self._system, particles, theta))
-        return float(neighbors.on_host.reach_used(particles, configuration.box_vectors))
+        return float(neighbors.on_host.reach_used(particles, box))
 
     def _require_own(self, neighbors: NeighborList) -> None:
-        """Raise where a list is of another system, or of the same one with other methods."""
+        """Raise if a list belongs to another system, or to the same system with other methods."""
         system, scheme, n_particles = self._system, neighbors.scheme, neighbors.images.shape[0]
         if n_particles != system.n_particles:
             raise InvalidInputError(

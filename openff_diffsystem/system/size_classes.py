@@ -1,4 +1,4 @@
-"""Systems of about the same size, filled up to equal shapes and stacked, so that they share one program."""
+"""Systems of about the same size, padded to equal shapes and stacked, so that they share one program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
+from openff_diffsystem._jax.static import STATIC
 from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.parameters.assignment import Assignment
 from openff_diffsystem.parameters.system import SectionBlocks, SystemLayout, SystemParameters
@@ -27,7 +29,7 @@ _GRANULARITY = 16
 @jax.tree_util.register_dataclass
 @dataclass
 class SizeClass:
-    """The systems of one size class, filled up to equal shapes and stacked.
+    """The systems of one size class, padded to equal shapes and stacked.
 
     Attributes
     ----------
@@ -36,16 +38,16 @@ class SizeClass:
     interactions
         Arrays as in ``Interactions``, with a leading axis ``n_systems``.
     origin
-        Which value of its system each value of a filled-up one repeats, ``(n_systems, n_values)``; -1 for fillers,
-        which are the assignment's offsets.
+        For each value of a padded system, the position of the same value in the system itself,
+        ``(n_systems, n_values)``; -1 for padding, whose value is the offset of the assignment.
     layout
-        The layout of one filled-up system. Static.
+        The layout of one padded system. Static.
     """
 
     assignment: Assignment
     interactions: Interactions
-    origin: Any
-    layout: SystemLayout = field(metadata={"static": True})
+    origin: Int[AnyArray, "*systems values"]
+    layout: SystemLayout = field(metadata=STATIC)
 
     @property
     def n_atoms(self) -> int:
@@ -53,7 +55,12 @@ class SizeClass:
 
 
 @jax.jit
-def class_energies(size_class: SizeClass, rows: jax.Array, systems: jax.Array, theta: jax.Array) -> jax.Array:
+def class_energies(
+    size_class: SizeClass,
+    rows: Float[Array, "rows conformers atoms 3"],
+    systems: Int[Array, " rows"],
+    theta: Float[Array, "*systems values"],
+) -> Float[Array, "rows conformers"]:
     """Energies of rows of conformers, ``(n_rows, conformers_per_row)``, kJ/mol.
 
     Parameters
@@ -63,11 +70,11 @@ def class_energies(size_class: SizeClass, rows: jax.Array, systems: jax.Array, t
     systems
         ``(n_rows,)``: the system of each row.
     theta
-        The flat vector, or values of the filled-up systems, ``(n_systems, n_values)``.
+        The flat vector, or values of the padded systems, ``(n_systems, n_values)``.
     """
 
     @jax.checkpoint
-    def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def one_row(row: tuple[Float[Array, "conformers atoms 3"], Int[Array, ""]]) -> Float[Array, " conformers"]:
         positions, system = row
         mine = jax.tree.map(lambda array: array[system], size_class)
         values = theta[system] if theta.ndim == 2 else mine.assignment(theta)
@@ -89,13 +96,13 @@ def _round_up(lengths: Sequence[int]) -> int:
     return -(-longest // _GRANULARITY) * _GRANULARITY
 
 
-def _fill(array: AnyArray, length: int, value: Any = 0) -> np.ndarray:
+def _fill(array: Shaped[AnyArray, "_length ..."], length: int, value: int = 0) -> Shaped[np.ndarray, "_filled ..."]:
     widths = [(0, length - len(array)), *[(0, 0)] * (array.ndim - 1)]
     return np.pad(array, widths, constant_values=value)
 
 
 def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
-    """Fill up and stack the systems of one class."""
+    """Pad and stack the systems of one class."""
     host = [isolated_interactions(system, add_constrained_forces) for system in systems]
     n_atoms = _round_up([system.n_atoms for system in systems])
     n_sites = max(len(one.site_types) for one in host)
@@ -120,8 +127,8 @@ def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
     n_further = max(len(a.further_row) for a in assignments)
     stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *(a.with_further(n_further) for a in assignments))
 
-    def renumber(indices: AnyArray, system: SystemData) -> np.ndarray:
-        """Particle indices with the sites moved behind the filled-up atoms."""
+    def renumber(indices: Int[AnyArray, "..."], system: SystemData) -> Int[np.ndarray, "..."]:
+        """Particle indices in a padded system, where virtual sites come after the padded atoms."""
         return np.where(indices >= system.n_atoms, indices - system.n_atoms + n_atoms, indices).astype(np.int32)
 
     filled = [
@@ -145,15 +152,17 @@ def stack(systems: list[SystemData], add_constrained_forces: bool) -> SizeClass:
     return SizeClass(stacked, interactions, jnp.asarray(np.stack(origins)), layout)
 
 
-def _filled_assignment(system: SystemData, layout: SystemLayout, n_atoms: int) -> tuple[Assignment, np.ndarray]:
-    """The assignment of one system onto the values of a filled-up one: copies written out, fillers constant.
+def _filled_assignment(
+    system: SystemData, layout: SystemLayout, n_atoms: int
+) -> tuple[Assignment, Int[np.ndarray, " values"]]:
+    """The assignment of a padded system: copies of molecules are written out, and padding is constant.
 
-    With it, which value of the system each value of the filled-up one repeats, ``(n_values,)``, -1 for fillers.
+    The second result is one row of ``SizeClass.origin``, ``(n_values,)``.
     """
     mine = system.assignment_map
     origin = np.full(layout.size, -1, dtype=np.int64)
     offset = np.zeros(layout.size)
-    counted: Any = np.arange(system.system_layout.size)
+    counted: Any = np.arange(system.system_layout.size, dtype=float)  # NumPy instead of jax
     numbers = SystemParameters(counted, system.system_layout)
     for section, where in layout.sections.items():
         terms = np.asarray(numbers[section])

@@ -1,4 +1,4 @@
-"""Saving and loading systems: one NumPy archive, arrays and a JSON header, no pickle."""
+"""Save and load systems: one NumPy archive of arrays and a JSON header, without pickle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VERSION = 1
 
 
 def save(system: SystemData, path: str | os.PathLike[str]) -> None:
-    """Write a system to ``path``. The file is written beside it and moved into place, so it is never half there."""
+    """Write a system to ``path``: first to a temporary file beside it, so that ``path`` is never incomplete."""
     header = {
         "format": _FORMAT,
         "version": _VERSION,

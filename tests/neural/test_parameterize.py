@@ -246,7 +246,10 @@ def test_linkage_tells_bonds_apart_that_have_equal_ends(sage):
         ({"Bends": lambda graph: graph.nodes[:, 0]}, "'Bends' is no section"),
         ({"Bends/k": lambda graph: graph.nodes[:, 0]}, "no section 'Bends'"),
         ({"Bonds/width": lambda graph: graph.bonds[:, 0] * 1.0}, "Bonds has no column 'width'; there are k, length"),
-        ({"Bonds": lambda graph: graph.bonds[:, 0] * 1.0}, "values of Bonds by column, of k, length"),
+        (
+            {"Bonds": lambda graph: graph.bonds[:, 0] * 1.0},
+            "the model must return values by column; Bonds has the columns k, length",
+        ),
         ({"Bonds/k": lambda graph: graph.nodes[:, 0]}, r"Bonds/k must have shape \(8,\), got \(9,\)"),
         ({"Constraints": lambda graph: graph.bonds[:, 0] * 1.0}, "no model can emit them"),
         (

@@ -32,13 +32,18 @@ BOX = {"nonbondedMethod": openmm.app.PME, "nonbondedCutoff": 0.8, "switchDistanc
 
 
 @cache
+def charmm36():
+    return openmm.app.ForceField("charmm36_2024.xml", "charmm36_2024/water.xml")
+
+
+@cache
 def in_salt_water(charged=True):
     """A peptide and sodium chloride in water: sodium has NBFIX terms with chloride and, made up here, with water.
 
     The box is triclinic. Without charges it is not: there is a jump in OpenMM's energy of custom forces as soon as a
     Context is given another triclinic box than its System has, however near.
     """
-    force_field = openmm.app.ForceField("charmm36_2024.xml", "charmm36_2024/water.xml")
+    force_field = charmm36()
     modeller = openmm.app.Modeller(*peptide())
     box = 2.4 * np.array([[1.0, 0.0, 0.0], [0.3, 1.0, 0.0], [0.45, 0.4, 0.75]])
     if not charged:

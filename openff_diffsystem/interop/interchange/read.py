@@ -1,18 +1,21 @@
-"""A system from a ready Interchange: its assignments are read off, no chemistry is done again.
+"""A system from an existing Interchange: its assignments are read, no chemistry is done again.
 
 The force-field parameters are the potentials of the Interchange, one row per SMIRKS that applies somewhere,
-or, where the force field is at hand, the rows of that force field.
+or, where the force field is given, the rows of that force field.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
+from openff.toolkit import ForceField
 
 from openff_diffsystem.chemistry.assemble import Assembled, SpeciesTerms, number_particles
 from openff_diffsystem.chemistry.molecule import BondGraph
+from openff_diffsystem.chemistry.origin import InterchangeOrigin
 from openff_diffsystem.chemistry.species import Species
 from openff_diffsystem.forms.methods import Methods, word_of
 from openff_diffsystem.interop.interchange.sources import Sources
@@ -25,9 +28,14 @@ from openff_diffsystem.sections import SECTIONS
 from openff_diffsystem.system.construction import from_assembled
 from openff_diffsystem.system.data import System
 
+if TYPE_CHECKING:
+    from openff.interchange import Interchange
 
-def assemble_interchange(interchange: Any, force_field: Any = None) -> tuple[ParameterLayout, np.ndarray, Assembled]:
-    """Layout and values of the force-field parameters, and the assembled system, of a ready Interchange.
+
+def assemble_interchange(
+    interchange: Interchange, force_field: ForceField | None = None
+) -> tuple[ParameterLayout, Float[np.ndarray, " parameters"], Assembled]:
+    """Layout and values of the force-field parameters, and the assembled system, of an existing Interchange.
 
     Arguments and errors are those of :func:`from_interchange`.
     """
@@ -39,7 +47,7 @@ def assemble_interchange(interchange: Any, force_field: Any = None) -> tuple[Par
             _renumber(one.rows, final)
     else:
         layout, values = read_handlers(handlers_of(force_field))
-        terms, n_sites = read_terms(interchange, Sources(force_field, layout))
+        terms, n_sites = read_terms(interchange, Sources((force_field, layout)))
     pairs = read_pairs(interchange, terms)
     whole = BondGraph(interchange.topology.n_atoms, ())
     species = Species(whole, molecules=np.zeros(1, dtype=np.int64), starts=np.zeros(1, dtype=np.int64))
@@ -54,16 +62,14 @@ def _renumber(rows: AffineRows, final: dict[int, int]) -> None:
 
 _INTERCHANGE_NAMES = {"combining_rules": "mixing_rule"}
 
-
 _IMPLIED = {("vdW", "potential"): "Lennard-Jones-12-6"}
-"""What collections of openff-interchange do not say because they know one potential."""
-
+"""Words that collections of openff-interchange do not have, because they know only one potential."""
 
 _INTERCHANGE_WORDS = {"pme": "Ewald3D", "lorentz-berthelot": "Lorentz-Berthelot"}
 
 
-def methods_of_interchange(interchange: Any) -> Methods:
-    """The choices of the collections of an Interchange."""
+def methods_of_interchange(interchange: Interchange) -> Methods:
+    """The functional forms and methods that the collections of an Interchange name."""
     methods: Methods = {}
     for section, record in SECTIONS.items():
         if not record.words or section not in interchange.collections:
@@ -76,16 +82,16 @@ def methods_of_interchange(interchange: Any) -> Methods:
     return methods
 
 
-def from_interchange(cls: type[System], interchange: Any, force_field: Any = None) -> System:
-    """Take over the assignments of a ready ``Interchange``; no chemistry is done again.
+def from_interchange(cls: type[System], interchange: Interchange, force_field: ForceField | None = None) -> System:
+    """A system with the assignments of an existing ``Interchange``; no chemistry is done again.
 
     Parameters
     ----------
     interchange
         An ``Interchange`` made with ``Interchange.from_smirnoff``.
     force_field
-        The ``ForceField`` it was made with. With it, theta is all of that force field and can be written back
-        to it; without it, theta holds the parameters that the Interchange uses, one row per SMIRKS.
+        The ``ForceField`` it was made with. If it is given, theta is all of that force field and can be written back
+        to it; otherwise theta holds the parameters that the Interchange uses, one row per SMIRKS.
 
     Raises
     ------
@@ -94,9 +100,6 @@ def from_interchange(cls: type[System], interchange: Any, force_field: Any = Non
     ParameterMismatchError
         If the force field lacks a parameter that the Interchange uses.
     """
-    from openff_diffsystem.chemistry.origin import InterchangeOrigin
-    from openff_diffsystem.interop.interchange.read import assemble_interchange, methods_of_interchange
-
     layout, values, assembled = assemble_interchange(interchange, force_field)
     return from_assembled(
         cls,

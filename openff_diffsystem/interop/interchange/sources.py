@@ -1,10 +1,10 @@
-"""Theta of an Interchange: which numbers of its potentials it is made of."""
+"""Theta of an Interchange: the numbers of its potentials that become parameters."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from jaxtyping import Float
+from openff.toolkit import ForceField, Quantity
 
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.parameters.layout import Column, NumericAttribute, ParameterLayout, SectionLayout
@@ -12,22 +12,22 @@ from openff_diffsystem.units import md_unit, to_md
 
 
 class Sources:
-    """Finds the position in the flat vector of a number of a potential, and notes the number down.
+    """Finds the position of a number of a potential in the flat vector, and records the number.
 
-    Without a force field the layout is made of what is asked for, in order.
+    Positions are those in the layout of a force field, where both are given. Otherwise the layout consists of the
+    numbers that were asked for, in order.
     """
 
-    def __init__(self, force_field: Any = None, layout: ParameterLayout | None = None) -> None:
-        self._force_field = force_field
-        self._layout = layout
+    def __init__(self, given: tuple[ForceField, ParameterLayout] | None = None) -> None:
+        self._given = given
         self._rows: dict[str, list[str]] = {}
-        self._found: dict[tuple[str, str], dict[int | None, tuple[int, Any]]] = {}
+        self._found: dict[tuple[str, str], dict[int | None, tuple[int, Quantity | float]]] = {}
         self._count = 0
 
-    def position(self, section: str, name: str | None, attribute: str, value: Any) -> int:
-        """Position of ``attribute`` of the parameter with SMIRKS ``name``, or of the section where that is ``None``."""
-        if self._layout is not None:
-            return self._in_force_field(section, name, attribute)
+    def position(self, section: str, name: str | None, attribute: str, value: Quantity | float) -> int:
+        """Position of ``attribute`` of the parameter with SMIRKS ``name``; where that is ``None``, of the section."""
+        if self._given is not None:
+            return _in_force_field(*self._given, section, name, attribute)
         row = None
         if name is not None:
             names = self._rows.setdefault(section, [])
@@ -40,21 +40,7 @@ class Sources:
             self._count += 1
         return column[row][0]
 
-    def _in_force_field(self, section: str, name: str | None, attribute: str) -> int:
-        layout: ParameterLayout = self._layout  # type: ignore[assignment]
-        if name is None:
-            return layout.section_position(section, attribute)
-        if section not in layout.sections:
-            raise ParameterMismatchError(f"the force field has no section {section}")
-        parameters = self._force_field.get_parameter_handler(section).parameters
-        keys = [f"{p.smirks} {p.name} {p.match}" if section == "VirtualSites" else p.smirks for p in parameters]
-        if name not in keys:
-            raise ParameterMismatchError(f"the force field has no {section} parameter {name!r}")
-        # of several parameters with one SMIRKS the last is the one that applies
-        row = len(keys) - 1 - keys[::-1].index(name)
-        return int(layout.positions(section, attribute)[row])
-
-    def finish(self, sections: list[str]) -> tuple[ParameterLayout, np.ndarray, dict[int, int]]:
+    def finish(self, sections: list[str]) -> tuple[ParameterLayout, Float[np.ndarray, " parameters"], dict[int, int]]:
         """Layout and values of everything asked for, and the final position of each preliminary one."""
         described: list[SectionLayout] = []
         values: list[float] = []
@@ -75,3 +61,19 @@ class Sources:
             names = tuple(self._rows.get(section, ()))
             described.append(SectionLayout(section, names, (None,) * len(names), columns))
         return ParameterLayout(described), np.array(values), final
+
+
+def _in_force_field(
+    force_field: ForceField, layout: ParameterLayout, section: str, name: str | None, attribute: str
+) -> int:
+    if name is None:
+        return layout.section_position(section, attribute)
+    if section not in layout.sections:
+        raise ParameterMismatchError(f"the force field has no section {section}")
+    parameters = force_field.get_parameter_handler(section).parameters
+    keys = [f"{p.smirks} {p.name} {p.match}" if section == "VirtualSites" else p.smirks for p in parameters]
+    if name not in keys:
+        raise ParameterMismatchError(f"the force field has no {section} parameter {name!r}")
+    # of several parameters with the same SMIRKS the last one applies
+    row = len(keys) - 1 - keys[::-1].index(name)
+    return int(layout.positions(section, attribute)[row])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from openff.toolkit import Quantity
 
 from openff_diffsystem.chemistry.molecule import BondGraph, bonded_pairs
 from openff_diffsystem.chemistry.nonbonded import SIGMA_PER_RMIN_HALF, ClosePairs, close_pairs
@@ -16,42 +17,52 @@ from openff_diffsystem.parameters.assignment import NO_SOURCE, AffineRows
 from openff_diffsystem.sections import NO_ATOM, SECTIONS, SITE_TYPES
 from openff_diffsystem.units import to_md
 
+if TYPE_CHECKING:
+    from openff.interchange import Interchange
+    from openff.interchange.components.potentials import Potential, WrappedPotential
+
+Collection = Any
+"""A collection of openff-interchange. Its keys have other attributes in each section, which its own types leave out."""
+
+Key = Any
+"""The key of a term or of a virtual site in a collection."""
+
 _NAMES = {"scale14": "scale_14"}
-"""Section-wide numbers that openff-interchange calls by another name than OFFXML."""
+"""Section-wide numbers whose names differ between OFFXML and openff-interchange."""
 
 SETTINGS = {
     section.tag: {name: _NAMES.get(name, name) for name in section.settings}
     for section in SECTIONS.values()
     if section.settings
 }
-"""Section-wide numbers: their OFFXML names, and those of openff-interchange."""
+"""Section-wide numbers by section: the name in OFFXML, and the name in openff-interchange."""
 
 _CONSTANT_CHARGES = frozenset(
     {"ToolkitAM1BCCHandler", "NAGLChargesHandler", "ChargeIncrementModelHandler"}
     | {"molecules_with_preset_charges", "ExternalSource"}
 )
-"""Origins of charges that no force-field parameter stands for."""
+"""Origins of charges that are not force-field parameters."""
 
 
 class Reading(NamedTuple):
-    """An Interchange that is read, what notes down the numbers it uses, and the keys of its virtual sites in order."""
+    """An Interchange, the record of the numbers that it uses, and the keys of its virtual sites in order."""
 
-    interchange: Any
+    interchange: Interchange
     sources: Sources
-    sites: list[Any]
+    sites: list[Key]
 
     def rows(self, n_columns: int, *, sites: bool = True) -> AffineRows:
         """Empty rows for all atoms, and virtual sites after them."""
         return AffineRows.empty(self.interchange.topology.n_atoms + (len(self.sites) if sites else 0), n_columns)
 
     @property
-    def site_rows(self) -> dict[Any, int]:
+    def site_rows(self) -> dict[Key, int]:
         """The particle of each key of a virtual site."""
         return {key: self.interchange.topology.n_atoms + i for i, key in enumerate(self.sites)}
 
 
-def read_terms(interchange: Any, sources: Sources) -> tuple[dict[str, Terms], int]:
-    """Terms by section for the whole topology, and the number of virtual sites. Asks for section-wide numbers as well.
+def read_terms(interchange: Interchange, sources: Sources) -> tuple[dict[str, Terms], int]:
+    """Terms by section for the whole topology, and the number of virtual sites. Section-wide numbers are recorded too.
 
     Raises
     ------
@@ -77,7 +88,7 @@ def read_terms(interchange: Any, sources: Sources) -> tuple[dict[str, Terms], in
     return terms, len(reading.sites)
 
 
-def read_pairs(interchange: Any, terms: dict[str, Terms]) -> ClosePairs:
+def read_pairs(interchange: Interchange, terms: dict[str, Terms]) -> ClosePairs:
     """Exclusions and 1-4 pairs of the whole topology."""
     bonds, n_atoms = [], 0
     for molecule in interchange.topology.molecules:
@@ -87,13 +98,13 @@ def read_pairs(interchange: Any, terms: dict[str, Terms]) -> ClosePairs:
     return close_pairs(BondGraph(n_atoms, bonds), parents)
 
 
-def _plain(value: Any) -> Any:
-    """Numbers without unit as floats, as an OFFXML file has them."""
-    return float(value.m) if hasattr(value, "m") and str(value.units) in ("", "dimensionless") else value
+def _plain(value: Quantity | float) -> Quantity | float:
+    """Numbers without a unit as floats, as in an OFFXML file."""
+    return float(value.m) if isinstance(value, Quantity) and str(value.units) in ("", "dimensionless") else value
 
 
-def _weighted(potential: Any) -> Iterator[tuple[Any, float, str]]:
-    """The parts of a potential, their weights, and what bond order adds to the names of their attributes."""
+def _weighted(potential: Potential | WrappedPotential) -> Iterator[tuple[Potential, float, str]]:
+    """The parts of a potential, their weights, and the suffix of their attributes where a bond order interpolates."""
     if hasattr(potential, "_inner_data"):
         for part, weight in potential._inner_data.items():
             yield part, float(weight), f"_bondorder{part.map_key}"
@@ -101,14 +112,14 @@ def _weighted(potential: Any) -> Iterator[tuple[Any, float, str]]:
         yield potential, 1.0, ""
 
 
-def _add(rows: AffineRows, i: int, column: int, position: int, weight: float, value: Any) -> None:
+def _add(rows: AffineRows, i: int, column: int, position: int, weight: float, value: Quantity | float) -> None:
     if position == NO_SOURCE:
         rows.offset[i, column] += weight * to_md(value)
     else:
         rows.add(i, column, position, weight)
 
 
-def _harmonic(section: str, collection: Any, reading: Reading) -> Terms:
+def _harmonic(section: str, collection: Collection, reading: Reading) -> Terms:
     columns = SECTIONS[section].columns
     rows = AffineRows.empty(len(collection.key_map), len(columns))
     for i, potential_key in enumerate(collection.key_map.values()):
@@ -124,7 +135,7 @@ def _harmonic(section: str, collection: Any, reading: Reading) -> Terms:
     )
 
 
-def _torsions(section: str, collection: Any, reading: Reading) -> Terms:
+def _torsions(section: str, collection: Collection, reading: Reading) -> Terms:
     columns = SECTIONS[section].columns
     rows = AffineRows.empty(len(collection.key_map), 3)
     periodicity = np.empty(len(collection.key_map), dtype=np.int32)
@@ -142,7 +153,7 @@ def _torsions(section: str, collection: Any, reading: Reading) -> Terms:
     return Terms(columns, indices, rows, {"periodicity": periodicity})
 
 
-def _constraints(section: str, collection: Any, reading: Reading) -> Terms:
+def _constraints(section: str, collection: Collection, reading: Reading) -> Terms:
     rows = AffineRows.empty(len(collection.key_map), 1)
     for i, potential_key in enumerate(collection.key_map.values()):
         value = collection.potentials[potential_key].parameters["distance"]
@@ -152,9 +163,9 @@ def _constraints(section: str, collection: Any, reading: Reading) -> Terms:
     return Terms(SECTIONS[section].columns, index_array([key.atom_indices for key in collection.key_map], 2), rows)
 
 
-def sites_of(interchange: Any) -> list[Any]:
-    """Keys of the virtual sites, molecule by molecule, the order of the OpenMM export."""
-    collection = interchange.collections.get("VirtualSites")
+def sites_of(interchange: Interchange) -> list[Key]:
+    """Keys of the virtual sites, molecule by molecule, in the order of openff-interchange's OpenMM export."""
+    collection: Collection = interchange.collections.get("VirtualSites")
     if collection is None:
         return []
     if collection.exclusion_policy != "parents":
@@ -166,11 +177,11 @@ def sites_of(interchange: Any) -> list[Any]:
     )
 
 
-def _particle_row(key: Any, site_rows: dict[Any, int]) -> int:
+def _particle_row(key: Key, site_rows: dict[Key, int]) -> int:
     return site_rows[key] if key in site_rows else key.atom_indices[0]
 
 
-def _vdw(section: str, collection: Any, reading: Reading) -> Terms:
+def _vdw(section: str, collection: Collection, reading: Reading) -> Terms:
     site_rows, rows = reading.site_rows, reading.rows(2)
     for key, potential_key in collection.key_map.items():
         i = _particle_row(key, site_rows)
@@ -186,7 +197,7 @@ def _vdw(section: str, collection: Any, reading: Reading) -> Terms:
     return Terms(SECTIONS[section].columns, index_array(list(range(len(rows.source))), 1), rows)
 
 
-def _charges(section: str, collection: Any, reading: Reading) -> Terms:
+def _charges(section: str, collection: Collection, reading: Reading) -> Terms:
     site_rows, rows, sources = reading.site_rows, reading.rows(1), reading.sources
     for key, potential_key in collection.key_map.items():
         parameters = collection.potentials[potential_key].parameters
@@ -213,7 +224,7 @@ def _charges(section: str, collection: Any, reading: Reading) -> Terms:
     return Terms(SECTIONS[section].columns, index_array(list(range(len(rows.source))), 1), rows)
 
 
-def _gbsa(section: str, collection: Any, reading: Reading) -> Terms:
+def _gbsa(section: str, collection: Collection, reading: Reading) -> Terms:
     columns = SECTIONS[section].columns
     rows = reading.rows(len(columns), sites=False)
     for key, potential_key in collection.key_map.items():
@@ -224,7 +235,7 @@ def _gbsa(section: str, collection: Any, reading: Reading) -> Terms:
     return Terms(columns, index_array(list(range(len(rows.source))), 1), rows)
 
 
-def _virtual_sites(section: str, collection: Any, reading: Reading) -> Terms:
+def _virtual_sites(section: str, collection: Collection, reading: Reading) -> Terms:
     columns = SECTIONS[section].columns
     rows = AffineRows.empty(len(reading.sites), len(columns))
     indices = np.full((len(reading.sites), SECTIONS[section].n_atoms), NO_ATOM, dtype=np.int32)
@@ -240,7 +251,7 @@ def _virtual_sites(section: str, collection: Any, reading: Reading) -> Terms:
     return Terms(columns, indices, rows, {"type": types})
 
 
-_Reader = Callable[[str, Any, Reading], Terms]
+_Reader = Callable[[str, Collection, Reading], Terms]
 
 _READERS: dict[str, _Reader] = {
     "Constraints": _constraints,
@@ -253,4 +264,4 @@ _READERS: dict[str, _Reader] = {
     "GBSA": _gbsa,
     "VirtualSites": _virtual_sites,
 }
-"""By collection."""
+"""The reader of each collection."""

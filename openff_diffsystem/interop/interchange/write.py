@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from openff.toolkit import Quantity
 
 from openff_diffsystem.exceptions import InvalidInputError, ParameterMismatchError, UnsupportedForceFieldError
-from openff_diffsystem.interop.interchange.terms import SETTINGS, sites_of
+from openff_diffsystem.interop.interchange.terms import SETTINGS, Collection, Key, sites_of
 from openff_diffsystem.parameters.system import SystemParameters
 from openff_diffsystem.sections import NO_ATOM, SITE_TYPES
+from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.host import host_parameters
 from openff_diffsystem.units import from_md
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+    from openff.interchange import Interchange
+    from openff.interchange.components.potentials import Potential
+    from openff.interchange.models import PotentialKey
 
 
-def to_interchange(system: SystemData, theta: Any = None, *, interchange: Any = None) -> Any:
+def to_interchange(system: SystemData, theta: object = None, *, interchange: Interchange | None = None) -> Interchange:
     """The system at some theta as an ``openff.interchange.Interchange``.
 
-    Every term and particle gets its numbers, also where theta is system parameters that no OFFXML file could
-    hold. Charges are those of the atoms, whatever section they come from. Terms, topology and methods are those of a
-    stock Interchange of what the system was made from; positions and box are the system's.
+    Every term and particle gets its own numbers, so theta may be system parameters that no OFFXML file could hold.
+    Charges are those of the atoms, whatever section they come from. Terms, topology and methods are those of a stock
+    Interchange, made from what the system was made from; positions and box are the system's.
 
     Parameters
     ----------
     theta
         As for :meth:`parameterize`.
     interchange
-        An ``Interchange`` of the same force field and topology to take terms and topology from; it stays as it is. By
-        default one is made from what :meth:`from_smirnoff` or :meth:`from_interchange` was given, which is not
+        An ``Interchange`` of the same force field and topology, which provides terms and topology; it is not changed.
+        By default one is made from the arguments of :meth:`from_smirnoff` or :meth:`from_interchange`, which are not
         saved with a system.
 
     Returns
@@ -43,13 +49,14 @@ def to_interchange(system: SystemData, theta: Any = None, *, interchange: Any = 
     Raises
     ------
     InvalidInputError
-        If there is no Interchange to begin with, as for systems that were loaded or made from OpenMM.
+        If there is no Interchange to start from, as for systems that were loaded or made from OpenMM.
     UnsupportedForceFieldError
         If the system has a section of a registered form.
     ParameterMismatchError
         If the Interchange has other terms than this system.
     """
-    for section in system.forms:
+    if system.forms:
+        section = next(iter(system.forms))
         raise UnsupportedForceFieldError(f"openff-interchange has no collection for the custom section {section}")
     if interchange is not None:
         result = copy.deepcopy(interchange)
@@ -80,16 +87,16 @@ def to_interchange(system: SystemData, theta: Any = None, *, interchange: Any = 
             _give(collection, section, parameters, _terms(system, section))
         _give_settings(collection, section, parameters)
     if system.positions is not None:
-        result.positions = _quantity(system.positions, "nanometer")
+        result.positions = Quantity(system.positions, "nanometer")
     if system.box_vectors is not None:
-        result.box = _quantity(system.box_vectors, "nanometer")
+        result.box = Quantity(system.box_vectors, "nanometer")
     return result
 
 
-def _check_terms(system: SystemData, interchange: Any) -> None:
+def _check_terms(system: SystemData, interchange: Interchange) -> None:
     theirs = {section: len(collection.key_map) for section, collection in interchange.collections.items()}
     ours = {section: len(indices) for section, indices in system.term_indices.items()}
-    # of charges there can be several contributions to an atom
+    # an atom's charge can have several contributions
     for section in sorted((theirs.keys() | ours.keys()) - {"Electrostatics"}):
         if theirs.get(section, 0) != ours.get(section, 0):
             raise ParameterMismatchError(
@@ -98,13 +105,7 @@ def _check_terms(system: SystemData, interchange: Any) -> None:
             )
 
 
-def _quantity(value: Any, unit: str) -> Any:
-    from openff.toolkit import Quantity
-
-    return Quantity(value, unit)
-
-
-def _terms(system: SystemData, section: str) -> Callable[[Any], int]:
+def _terms(system: SystemData, section: str) -> Callable[[Key], int]:
     """The function that finds the row of a term by its topology key."""
 
     def canonical(atoms: tuple[int, ...]) -> tuple[int, ...]:
@@ -115,21 +116,21 @@ def _terms(system: SystemData, section: str) -> Callable[[Any], int]:
     for row, atoms in enumerate(system.term_indices[section].tolist()):
         rows.setdefault(canonical(tuple(atoms)), []).append(row)
 
-    def find(key: Any) -> int:
+    def find(key: Key) -> int:
         found = rows.get(canonical(tuple(key.atom_indices)), [])
         # the terms of one set of atoms are in the order in which OFFXML numbers them
         number = getattr(key, "mult", None) or 0
         if number >= len(found):
             raise ParameterMismatchError(
-                f"the Interchange has a term in {section} that this system has not: atoms {key.atom_indices}"
+                f"the Interchange has a term in {section} that this system does not have: atoms {key.atom_indices}"
             )
         return found[number]
 
     return find
 
 
-def _site_rows(system: SystemData, interchange: Any) -> dict[Any, int]:
-    """The particle that each key of a virtual site is."""
+def _site_rows(system: SystemData, interchange: Interchange) -> dict[Key, int]:
+    """The particle of each key of a virtual site."""
     keys = sites_of(interchange)
     ours = system.term_indices.get("VirtualSites", np.empty((0, 4), dtype=np.int32)).tolist()
     types = system.term_static["VirtualSites"]["type"].tolist() if ours else []
@@ -141,45 +142,50 @@ def _site_rows(system: SystemData, interchange: Any) -> dict[Any, int]:
     return {key: system.n_atoms + i for i, key in enumerate(keys)}
 
 
-def _give(collection: Any, section: str, parameters: SystemParameters, row_of: Callable[[Any], int]) -> None:
-    """Give every term of a collection its numbers; terms that shared a potential and still agree go on sharing one."""
+def _give(collection: Collection, section: str, parameters: SystemParameters, row_of: Callable[[Key], int]) -> None:
+    """Give every term of a collection its numbers. Terms that share a potential still do where their numbers agree."""
     from openff.interchange.components.potentials import Potential
 
     columns = parameters.layout.sections[section].columns
     values = np.asarray(parameters[section]).tolist()
-    shared: dict[Any, dict[tuple[float, ...], Any]] = {}
-    key_map, potentials = {}, {}
+    shared: dict[PotentialKey, dict[tuple[float, ...], PotentialKey]] = {}
+    key_map: dict[Key, PotentialKey] = {}
+    potentials: dict[PotentialKey, Potential] = {}
     for topology_key, old in collection.key_map.items():
         numbers = tuple(values[row_of(topology_key)])
         variants = shared.setdefault(old, {})
         if numbers not in variants:
             new = old.model_copy(update={"id": f"{old.id} ({len(variants) + 1})"}) if variants else old
-            had = collection.potentials[old].parameters
-            given = {c: from_md(x, had[c]) for c, x in zip(columns, numbers, strict=True) if had.get(c) is not None}
-            potentials[new] = Potential(parameters={name: value for name, value in had.items() if value is not None})
-            potentials[new].parameters.update(had | given)  # sites have angles that are None, which no Potential takes
+            before = collection.potentials[old].parameters
+            present = {name: value for name, value in before.items() if value is not None}
+            given = {c: from_md(x, present[c]) for c, x in zip(columns, numbers, strict=True) if c in present}
+            # virtual sites have angles that are None, which a Potential refuses when it is made
+            potentials[new] = Potential(parameters=present)
+            potentials[new].parameters.update(before | given)
             variants[numbers] = new
         key_map[topology_key] = variants[numbers]
     _fill(collection, key_map, potentials)
 
 
-def _fill(collection: Any, key_map: dict[Any, Any], potentials: dict[Any, Any]) -> None:
+def _fill(collection: Collection, key_map: dict[Key, PotentialKey], potentials: dict[PotentialKey, Potential]) -> None:
     # in place: pydantic would validate what is assigned as if it came from JSON
     for present, new in ((collection.key_map, key_map), (collection.potentials, potentials)):
         present.clear()
         present.update(new)
 
 
-def _give_charges(collection: Any, charges: np.ndarray, sites: dict[Any, int], n_atoms: int) -> None:
-    """Give every particle its charge. What a site carries is taken from its parent, which has that much more before."""
+def _give_charges(
+    collection: Collection, charges: Float[np.ndarray, " particles"], sites: dict[Key, int], n_atoms: int
+) -> None:
+    """Give every particle its charge. An Interchange takes the charge of a site from its parent, so that is added."""
     from openff.interchange.components.potentials import Potential
     from openff.interchange.models import PotentialKey, SingleAtomChargeTopologyKey
 
     before = charges[:n_atoms].copy()
-    key_map: dict[Any, Any] = {}
-    potentials: dict[Any, Any] = {}
+    key_map: dict[Key, PotentialKey] = {}
+    potentials: dict[PotentialKey, Potential] = {}
 
-    def add(topology_key: Any, value: float, handler: str, parameter: str, content: Any) -> None:
+    def add(topology_key: Key, value: float, handler: str, parameter: str, content: ArrayLike) -> None:
         key = PotentialKey(
             id=f"{parameter} {value!r}",
             associated_handler=handler,
@@ -189,16 +195,16 @@ def _give_charges(collection: Any, charges: np.ndarray, sites: dict[Any, int], n
             cosmetic_attributes={},
         )
         if key not in potentials:
-            potentials[key] = Potential(parameters={parameter: _quantity(content, "elementary_charge")})
+            potentials[key] = Potential(parameters={parameter: Quantity(content, "elementary_charge")})
         key_map[topology_key] = key
 
-    site_keys: list[tuple[Any, float]] = []
+    site_keys: list[tuple[Key, float]] = []
     for key, row in sites.items():
         charge = float(charges[row])
         before[key.orientation_atom_indices[0]] += charge
         site_keys.append((key, charge))
     for i, charge in enumerate(before.tolist()):
-        # interchange's own name for charges that no section of a force field stands for
+        # openff-interchange's own name for charges that no section of a force field gives
         add(
             SingleAtomChargeTopologyKey(this_atom_index=i, extras={"handler": "preset"}),
             charge,
@@ -211,10 +217,10 @@ def _give_charges(collection: Any, charges: np.ndarray, sites: dict[Any, int], n
         increments[0] = -charge
         add(key, charge, f"Electrostatics{len(increments)}", "charge_increments", increments)
     _fill(collection, key_map, potentials)
-    collection._charges_cached = False  # of a copied Interchange that was exported before
+    collection._charges_cached = False  # a copied Interchange may have been exported before
 
 
-def _give_settings(collection: Any, section: str, parameters: SystemParameters) -> None:
+def _give_settings(collection: Collection, section: str, parameters: SystemParameters) -> None:
     for ours, theirs in SETTINGS.get(section, {}).items():
         if (section, ours) in parameters.layout.settings:
             value = float(parameters.setting(section, ours))

@@ -1,16 +1,17 @@
 """A system from an OpenMM System: its own per-term parameters are theta.
 
-Espaloma, GAFF, AMBER and CHARMM files come as such a System. CHARMM's have correction maps, and impropers as a custom
-force: a system holds the form of these itself. There are no SMIRKS: a parameter is named by the atoms of its term, and
-shared by several only where equal ones are tied on request.
+Espaloma, GAFF, AMBER and CHARMM files arrive as such a System. CHARMM files have correction maps, and impropers as a
+custom force: a system holds the functional form of these itself. There are no SMIRKS: a parameter is named after the
+atoms of its term, and terms share a parameter only on request, where their values are equal.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
 from openff_diffsystem.interop.openmm.forces import READ
@@ -19,10 +20,13 @@ from openff_diffsystem.interop.openmm.forces.part import Found
 from openff_diffsystem.interop.openmm.theta import own_parameters
 from openff_diffsystem.parameters.force_field import ForceFieldParameters
 from openff_diffsystem.sections import NO_ATOM
+from openff_diffsystem.system.data import System
 from openff_diffsystem.units import nanometers
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system.data import System
+    import openmm.app
+    from openff.toolkit import Topology
+    from openff.toolkit.topology import Atom
 
 _WITHOUT_ENERGY = (
     "CMMotionRemover",
@@ -32,24 +36,24 @@ _WITHOUT_ENERGY = (
     "MonteCarloMembraneBarostat",
     "MonteCarloFlexibleBarostat",
 )
-"""Forces that contribute no energy and are passed over."""
+"""Forces that contribute no energy and are ignored."""
 
 
 def from_openmm(
     cls: type[System],
-    openmm_system: Any,
-    topology: Any = None,
+    openmm_system: openmm.System,
+    topology: openmm.app.Topology | Topology | None = None,
     *,
-    positions: Any = None,
+    positions: object = None,
     tie_equal: bool = False,
 ) -> System:
-    """Take over an OpenMM System of standard and custom bonded forces, whoever made it, with its energies.
+    """A system with the terms and energies of an OpenMM System, whichever program made it.
 
-    Theta are its own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions`` (all
-    periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product, sigma,
-    epsilon) for pairs with parameters of their own, ``NBFIX`` for pairs of atom types that do not combine theirs,
-    ``Constraints``, ``VirtualSites``, ``GBSA``, ``CMAPTorsions``, and a section for each custom force. Terms that are
-    there count, whether constraints fix them or not. It is periodic if the System is.
+    Theta holds the System's own parameters, one row per term: ``Bonds`` (k, length), ``Angles``, ``ProperTorsions``
+    (all periodic torsions), ``vdW`` and ``Electrostatics`` per particle, ``NonbondedExceptions`` (charge_product,
+    sigma, epsilon) for pairs with parameters of their own, ``NBFIX`` for pairs of atom types without a combining rule,
+    ``Constraints``, ``VirtualSites``, ``GBSA``, ``CMAPTorsions``, and a section for each custom force. All terms
+    count, whether constraints fix them or not. The result is periodic if the OpenMM System is.
 
     Parameters
     ----------
@@ -58,19 +62,19 @@ def from_openmm(
         NonbondedForce (NoCutoff, CutoffPeriodic, PME or LJPME), GBSAOBCForce, CMAPTorsionForce, CustomBondForce,
         CustomAngleForce, CustomTorsionForce and CustomCompoundBondForce, with constraints and virtual sites; the
         CustomNonbondedForce of CHARMM force fields; and the CustomGBForce that openmm.app makes for HCT and OBC1.
-        Thermostats, barostats and CMMotionRemover are passed over; all else is refused.
+        Thermostats, barostats and CMMotionRemover are ignored; everything else is refused.
     topology
-        ``openmm.app.Topology`` or openff-toolkit's; names the atoms in labels of parameters.
+        ``openmm.app.Topology`` or openff-toolkit's; it gives the atoms their names in labels of parameters.
     positions
-        Of the atoms or of all particles, in OpenMM's order, a ``Quantity`` or nm.
+        Of the atoms or of all particles, ``(n, 3)``, in OpenMM's order, a ``Quantity`` or nm.
     tie_equal
         Whether terms of a section with equal parameters share one row of theta.
 
     Notes
     -----
     Where virtual sites stand between atoms, as in OpenMM's own water models, particles are renumbered, atoms
-    first; ``openmm_particles`` has their OpenMM indices, and :meth:`DiffSystem.to_openmm` goes back to them. Give
-    potentials the positions of the atoms then.
+    first; ``openmm_particles`` has their OpenMM indices, and :meth:`DiffSystem.to_openmm` restores them. Potentials
+    take the positions of the atoms in this case.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def from_openmm(
     return result
 
 
-def _require_covered(openmm_system: Any) -> None:
+def _require_covered(openmm_system: openmm.System) -> None:
     covered = [kind for part in READ for kind in part.CLASSES]
     known = {*covered, *_WITHOUT_ENERGY}
     unknown = [described(force) for force in openmm_system.getForces() if type(force).__name__ not in known]
@@ -127,8 +131,10 @@ def _require_covered(openmm_system: Any) -> None:
         raise UnsupportedForceError(f"not covered: {', '.join(unknown)}; covered are {', '.join(covered)}")
 
 
-def _atom_names(topology: Any, order: np.ndarray, n_atoms: int) -> list[str]:
-    """A name per particle of the OpenMM System: its index, with residue and name where they are known."""
+def _atom_names(
+    topology: openmm.app.Topology | Topology | None, order: Int[np.ndarray, " particles"], n_atoms: int
+) -> list[str]:
+    """A name for each particle of the OpenMM System: its index, with residue and name where they are known."""
     names = [str(i) for i in range(len(order))]
     if topology is None:
         return names
@@ -143,8 +149,8 @@ def _atom_names(topology: Any, order: np.ndarray, n_atoms: int) -> list[str]:
     return names
 
 
-def _describe(atom: Any) -> str:
-    """``ALA2:CA`` for an atom of OpenMM's or the toolkit's topology, as far as it is known."""
+def _describe(atom: openmm.app.topology.Atom | Atom) -> str:
+    """``ALA2:CA`` for an atom of OpenMM's or the toolkit's topology, as far as these are known."""
     residue = getattr(atom, "residue", None)
     if residue is not None:
         return f"{residue.name}{residue.id}:{atom.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, distinct_rows
@@ -27,21 +28,21 @@ def own_parameters(
     names: list[str],
     tie_equal: bool,
     context_wide: Collection[str],
-) -> tuple[ParameterLayout, np.ndarray, Assignment, SystemLayout]:
-    """Theta, and the map from it to the system parameters: a gather, with constants where there is nothing to fit.
+) -> tuple[ParameterLayout, Float[np.ndarray, " parameters"], Assignment, SystemLayout]:
+    """Theta, and the map from theta to the system parameters: a gather, with constants where there is nothing to fit.
 
     Parameters
     ----------
     terms
-        By section.
+        The terms by section.
     settings
         Section-wide numbers, by section and attribute.
     names
-        Of the particles, in the numbering of the terms.
+        Names of the particles, in the numbering of the terms.
     tie_equal
         Whether terms of a section with equal parameters share a row of theta.
     context_wide
-        The sections whose settings OpenMM knows by their attribute alone: those of the same name are one number.
+        The sections whose settings are global parameters in OpenMM: settings of the same name are one number.
     """
     sections, values, maps = [], [], []
     blocks: dict[str, SectionBlocks] = {}
@@ -75,7 +76,7 @@ def own_parameters(
         first, row_of_term = _rows(one, tie_equal)
         rows = AffineRows.empty(len(one.particles), len(one.columns))
         if one.shared is not None:
-            # as one attribute: hundreds of them, one for each value of a map, would be slow to take apart
+            # one attribute for all values of the maps: hundreds of attributes, one for each value, would be slow
             places = start + np.arange(len(first) * len(one.columns)).reshape(len(first), -1)
             rows.source[:] = places[row_of_term]
             columns["energy"] = Column(
@@ -122,7 +123,7 @@ def own_parameters(
     )
 
 
-def _rows(one: ForceTerms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
+def _rows(one: ForceTerms, tie_equal: bool) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " terms"]]:
     """The first term of each row of parameters, ``(n_rows,)``, and the row of each term, ``(n_terms,)``."""
     n = len(one.particles)
     if tie_equal:
@@ -134,8 +135,8 @@ def _rows(one: ForceTerms, tie_equal: bool) -> tuple[np.ndarray, np.ndarray]:
     return distinct_rows(table)
 
 
-def _attributes(section: str, one: ForceTerms) -> list[np.ndarray]:
-    """By column the name of each term's attribute, ``(n_terms,)``; empty where the value is no parameter."""
+def _attributes(section: str, one: ForceTerms) -> list[Shaped[np.ndarray, " terms"]]:
+    """By column, the name of the attribute of each term, ``(n_terms,)``; empty where the value is not a parameter."""
     n = len(one.particles)
     if one.shared is not None:
         return []
@@ -146,7 +147,7 @@ def _attributes(section: str, one: ForceTerms) -> list[np.ndarray]:
 
 
 def _labels(names: list[str], one: ForceTerms, term: int) -> list[str]:
-    """Of the rows of theta that a term is the first to have."""
+    """Labels of the rows of theta that belong to a term and to no earlier one."""
     if one.shared is not None:
         return [f"map{one.shared[term]}:{column}" for column in one.columns]
     label = "-".join(names[i] for i in one.particles[term].tolist() if i != NO_ATOM)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedInputError
 from openff_diffsystem.interop.openmm.forces import WRITTEN
@@ -10,25 +10,26 @@ from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
 from openff_diffsystem.interop.openmm.forces.lookup import rows_of
 from openff_diffsystem.interop.openmm.forces.typed_lennard_jones import is_typed
 from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
+from openff_diffsystem.system.data import SystemData
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+    import openmm
 
 
 def update_openmm(
     system: SystemData,
-    target: Any,
-    theta: Any = None,
+    target: openmm.System | openmm.Context,
+    theta: object = None,
     *,
     add_constrained_forces: bool = False,
     ewald_tolerance: float | None = None,
 ) -> None:
     """Give an ``openmm.System`` or ``openmm.Context`` of this system the parameters of theta, in place.
 
-    The System may be one that :meth:`to_openmm` or openff-interchange made: terms are found by their particles. A
-    Context takes over new parameters of terms as it runs. It is reinitialised if theta changes constraints, virtual
-    sites, cutoffs or dielectrics; positions, velocities and time stay.
-    Forces of classes that this system has no terms of, restraints for example, are left as they are, but for global
+    The System may come from :meth:`to_openmm` or from openff-interchange: terms are found by their particles. A Context
+    gets new parameters of terms while it runs. It is reinitialised if theta changes constraints, virtual sites, cutoffs
+    or dielectrics; positions, velocities and time stay.
+    Forces of other classes than those of this system, restraints for example, stay unchanged, except for global
     parameters that they share with custom forces of this system.
 
     Parameters
@@ -38,12 +39,12 @@ def update_openmm(
     theta
         As for :meth:`parameterize`.
     add_constrained_forces, ewald_tolerance
-        As they were for :meth:`to_openmm`.
+        The same as for :meth:`to_openmm`.
 
     Raises
     ------
     ParameterMismatchError
-        If there are other forces of a class than in this system, or their terms are not those of this system.
+        If the forces of a class, or their terms, are not those of this system.
     NonFiniteParameterError
         If a parameter is NaN or infinite.
     UnsupportedForceError
@@ -54,7 +55,7 @@ def update_openmm(
 
     Notes
     -----
-    Where an error is raised, nothing has been changed.
+    If an error is raised, nothing has been changed.
     """
     import openmm
 
@@ -70,15 +71,15 @@ def update_openmm(
         )
     _require_one_nonbonded_force(system, openmm_system)
     at = AtTheta.of(system, theta, add_constrained_forces, ewald_tolerance)
-    # all that can be refused is looked at before anything is changed
+    # every check comes before the first change
     changes = [change for part in WRITTEN for change in part.change(at, openmm_system)]
     reinitialise = any([change.apply(context) for change in changes])
     if context is not None:
         _hand_over(context, [change.force for change in changes if change.force is not None], reinitialise)
 
 
-def _require_one_nonbonded_force(system: SystemData, openmm_system: Any) -> None:
-    """Raise where nonbonded interactions are in custom forces: a NonbondedForce given them as well counts twice."""
+def _require_one_nonbonded_force(system: SystemData, openmm_system: openmm.System) -> None:
+    """Raise where custom forces hold nonbonded interactions: with the NonbondedForce they would count twice."""
     scaled = {tuple(sorted(pair)) for pair in system.pairs_14.tolist()}
     for force in openmm_system.getForces():
         name = type(force).__name__
@@ -92,7 +93,7 @@ def _require_one_nonbonded_force(system: SystemData, openmm_system: Any) -> None
             )
 
 
-def _hand_over(context: Any, forces: list[Any], reinitialise: bool) -> None:
+def _hand_over(context: openmm.Context, forces: list[openmm.Force], reinitialise: bool) -> None:
     import openmm
 
     if not reinitialise:
@@ -100,7 +101,7 @@ def _hand_over(context: Any, forces: list[Any], reinitialise: bool) -> None:
             for force in forces:
                 force.updateParametersInContext(context)
         except openmm.OpenMMException:
-            # for one, a context fixes which exceptions are plain exclusions when it is made
+            # for example, a context cannot turn an exclusion into an exception with an interaction
             reinitialise = True
     if reinitialise:
         context.reinitialize(preserveState=True)

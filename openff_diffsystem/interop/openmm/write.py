@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openff_diffsystem.exceptions import InvalidInputError
 from openff_diffsystem.interop.openmm.forces import WRITTEN
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
+from openff_diffsystem.system.data import SystemData
 
 if TYPE_CHECKING:
-    from openff_diffsystem.system.data import SystemData
+    import openmm
 
 
 def to_openmm(
     system: SystemData,
-    theta: Any = None,
+    theta: object = None,
     *,
     add_constrained_forces: bool = False,
     ewald_tolerance: float | None = None,
-) -> Any:
+) -> openmm.System:
     """The system at some theta as an ``openmm.System``, equal to what openff-interchange exports.
 
     Periodic where the system has box vectors. Forces are in openff-interchange's order: one NonbondedForce, torsions,
@@ -30,7 +31,7 @@ def to_openmm(
     Parameters
     ----------
     theta
-        As for :meth:`parameterize`. Made in single precision, it is written as it was rounded.
+        As for :meth:`parameterize`. Numbers in single precision are written as they were rounded.
     add_constrained_forces
         Whether to write bonds and angles that constraints fix.
     ewald_tolerance

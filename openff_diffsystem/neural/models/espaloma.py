@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.exceptions import (
     ChargeAssignmentError,
     InvalidInputError,
@@ -24,20 +28,19 @@ ESPALOMA_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
 """Atomic numbers that espaloma-charge was trained on."""
 
 _NUMBERS = 100
-"""Atomic numbers have a feature each, in espaloma-charge."""
-
+"""espaloma-charge has one feature for each atomic number below this."""
 
 BUNDLED = "espaloma-charge-0.0.8"
 """The model that expaloma ships, as the NeuralCharges section names it."""
 
 
-def load_espaloma(path: Any = None) -> EspalomaCharges:
-    """espaloma-charge, with the weights that expaloma ships (version 0.0.8) or other ones.
+def load_espaloma(path: str | os.PathLike[str] | None = None) -> EspalomaCharges:
+    """espaloma-charge, with the weights that expaloma ships (version 0.0.8) or with others.
 
     Parameters
     ----------
     path
-        A file that :meth:`EspalomaCharges.save` wrote, by its full name.
+        A file that :meth:`EspalomaCharges.save` wrote, with its full name.
 
     Raises
     ------
@@ -50,9 +53,9 @@ def load_espaloma(path: Any = None) -> EspalomaCharges:
     """
     expaloma = _expaloma()
     path = expaloma.bundled_eqx_path() if path is None else path
-    # weights are concrete also when first needed inside a trace
+    # weights must not be traced, even if they are first needed inside a trace
     with jax.ensure_compile_time_eval():
-        # the file is in single precision, and equinox wants the template to be
+        # the file is in single precision, and equinox needs a template in the same precision
         like = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), expaloma.template_model_v0_0_8())
         try:
             # opened here, because equinox appends .eqx to names without a suffix
@@ -78,7 +81,7 @@ def charge_model(name: str) -> EspalomaCharges:
 
 
 def model_version(name: str) -> tuple[int, ...]:
-    """What changes when the file of a :func:`charge_model` is written anew; empty for ``BUNDLED``.
+    """Numbers that change when the file of a :func:`charge_model` is written again; empty for ``BUNDLED``.
 
     Raises
     ------
@@ -107,21 +110,21 @@ class EspalomaCharges(eqx.Module):
         ``expaloma.EspalomaModel``.
     """
 
-    network: Any
+    network: Any  # expaloma is optional
 
-    def __call__(self, graph: MoleculeGraph) -> jax.Array:
+    def __call__(self, graph: MoleculeGraph) -> Float[Array, " atoms"]:
         """Charges of the atoms, ``(n_atoms,)``, e; see :func:`espaloma_charges`."""
         return espaloma_charges(self, graph)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights in single precision, for :func:`load_espaloma` and expaloma's own ``load_eqx``.
 
-        The file has the name that is given. ``load_eqx`` appends ``.eqx`` to names without a suffix.
+        The file has exactly the name that is given, but ``load_eqx`` appends ``.eqx`` to names without a suffix.
         """
         with open(path, "wb") as file:
             eqx.tree_serialise_leaves(file, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), self.network))
 
-    def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
+    def atom_classes(self, graph: MoleculeGraph) -> Int[np.ndarray, " atoms"]:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
         nothing = np.empty((graph.n_bonds, 0))
         known = refine(graph, graph.node("atomic_number", *_FEATURES), nothing, rounds=len(self.network.gnn.sages))
@@ -129,17 +132,17 @@ class EspalomaCharges(eqx.Module):
         return np.unique(np.stack([known, np.asarray(graph.molecule)], axis=1), axis=0, return_inverse=True)[1].ravel()
 
 
-def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
-    """Charges by espaloma-charge, a network whose electronegativities and hardnesses are equilibrated in each molecule.
+def espaloma_charges(model: EspalomaCharges, molecule: object) -> Float[Array, " atoms"]:
+    """Charges by espaloma-charge: a network predicts electronegativities and hardnesses, and charges equilibrate.
 
-    Charges of a molecule minimise the sum of ``e q + s q^2 / 2``, with the network's electronegativities e and
-    hardnesses s, under the condition that they add up to its formal charge (Gilson et al., J. Chem. Inf. Comput. Sci.
-    43, 1982 (2003)).
+    The charges q of a molecule minimise the sum of ``e q + s q^2 / 2`` over its atoms, with electronegativities e and
+    hardnesses s, under the condition that they add up to the formal charge of the molecule (Gilson et al., J. Chem.
+    Inf. Comput. Sci. 43, 1982 (2003)).
 
     Parameters
     ----------
     model
-        What :func:`load_espaloma` returned; differentiable.
+        Returned by :func:`load_espaloma`; differentiable.
     molecule
         A :class:`MoleculeGraph`, ``Molecule``, or RDKit molecule with explicit hydrogens.
 
@@ -151,7 +154,7 @@ def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
     Raises
     ------
     ChargeAssignmentError
-        If an element is none of those that espaloma-charge was trained on.
+        If espaloma-charge was not trained on an element of the molecule.
     """
     graph = molecule if isinstance(molecule, MoleculeGraph) else MoleculeGraph.from_molecule(molecule)
     array = jnp if isinstance(graph.nodes, jax.Array) else np
@@ -162,7 +165,7 @@ def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
     a, b = graph.bonds.T
     charges = _equilibrated(
         model.network,
-        # fillers repeat the last atom, which keeps them finite
+        # fillers repeat the last atom, so that their charges are finite
         array.pad(_features(graph), ((0, fillers), (0, 0)), mode="edge"),
         array.concatenate([a, b, unused]),
         array.concatenate([b, a, unused]),
@@ -174,23 +177,23 @@ def espaloma_charges(model: EspalomaCharges, molecule: Any) -> jax.Array:
 
 
 _GRANULARITY = 32
-"""Atoms are filled up to a multiple of this, so that molecules of similar size share a program."""
+"""The number of atoms is filled up to a multiple of this, so that molecules of similar size share a program."""
 
 
 @partial(jax.jit, static_argnames="n_molecules")
 def _equilibrated(
     network: Any,
-    features: jax.Array,
-    senders: jax.Array,
-    receivers: jax.Array,
-    molecule: jax.Array,
-    formal_charges: jax.Array,
+    features: Float[Array, "atoms features"],
+    senders: Int[Array, " edges"],
+    receivers: Int[Array, " edges"],
+    molecule: Int[Array, " atoms"],
+    formal_charges: Float[Array, " atoms"],
     n_molecules: int,
-) -> jax.Array:
+) -> Float[Array, " atoms"]:
     """Charges of all atoms, ``(n_atoms,)``, e, by expaloma's own forward pass, compiled."""
     dtype = network.w_readout.dtype
     charges = formal_charges.astype(dtype)[:, None]
-    # an atom without neighbours gives 0 / 0 there, which reaches neither its charge nor a derivative
+    # an atom without neighbours gives 0 / 0 there, but that reaches neither its charge nor a derivative
     return network(features.astype(dtype), senders, receivers, molecule, n_molecules, 0.0, q_ref=charges)[:, 0]
 
 
@@ -201,8 +204,8 @@ _FEATURES = (
 )
 
 
-def _features(graph: MoleculeGraph) -> Any:
-    """What espaloma-charge reads of an atom, ``(n_atoms, 116)``."""
+def _features(graph: MoleculeGraph) -> Float[AnyArray, "atoms 116"]:
+    """The atom features of espaloma-charge, ``(n_atoms, 116)``."""
     numbers = graph.node("atomic_number")
     if strange := atom_outside(graph, ESPALOMA_ELEMENTS):
         raise ChargeAssignmentError(
@@ -211,17 +214,17 @@ def _features(graph: MoleculeGraph) -> Any:
         )
     array = jnp if isinstance(numbers, jax.Array) else np
     one_hot = numbers[:, None] == np.arange(_NUMBERS)
-    # explicit hydrogens: the explicit valence is the valence
+    # with explicit hydrogens, explicit and total valence are the same
     degree, valence = graph.node("degree"), graph.node("valence")
     first = array.stack([degree, valence, valence], axis=1)
     return array.concatenate([one_hot, first, graph.node(*_FEATURES[2:])], axis=1)
 
 
-def _expaloma() -> Any:
+def _expaloma() -> ModuleType:
     try:
         import expaloma
     except ImportError as error:
         raise MissingStackError(
-            "expaloma is not installed, which has espaloma-charge in JAX: pip install openff-diffsystem[neural]"
+            "expaloma, which contains espaloma-charge in JAX, is not installed: pip install openff-diffsystem[neural]"
         ) from error
     return expaloma

@@ -1,18 +1,19 @@
 """A graph network that emits valence parameters.
 
-The architecture is espaloma's (Wang et al., Chem. Sci. 13, 12016 (2022)): message passing gives every atom a vector,
-and sums over the orders in which a term can be read (Janossy pooling) make of these vectors the numbers of the term.
+The architecture is that of espaloma (Wang et al., Chem. Sci. 13, 12016 (2022)): message passing gives every atom a
+vector, and the numbers of a term follow from the vectors of its atoms by a sum over the orders in which the term can be
+read (Janossy pooling).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from openff_diffsystem._jax.types import AnyArray
 from openff_diffsystem.exceptions import UnassignedParameterError
 from openff_diffsystem.neural.graph import (
     ELEMENT_NUMBERS,
@@ -27,61 +28,65 @@ from openff_diffsystem.neural.symmetry import refine
 
 ATOM_INPUTS = (*ELEMENTS, "aromatic", *(f"ring{size}" for size in RING_SIZES))
 BOND_INPUTS = ("in_ring", "aromatic")
-"""What the network reads of an atom and of a bond, besides degree and hybridisation: nothing that depends on where a
-carboxylate, a nitro group or a phosphate is drawn to have its charge, as formal charges and bond orders do."""
+"""Features of an atom and of a bond that the network reads, besides degree and hybridisation. Formal charges and bond
+orders are left out: they depend on which oxygen of a carboxylate, a nitro group or a phosphate is drawn with the
+charge."""
 
 BOND_K = 240_000.0
 ANGLE_K = 640.0
 TORSION_K = 2.0
 IMPROPER_K = 10.0
-"""kJ/mol/nm2, kJ/mol/rad2, kJ/mol and kJ/mol: what an output of the network counts in. The first three are the medians
-over the rows of Sage 2.2.1 (of the size of k for proper torsions), rounded; its few impropers have up to 40."""
+"""kJ/mol/nm2, kJ/mol/rad2, kJ/mol and kJ/mol: the outputs of the network are multiples of these. The first three are
+rounded medians over the rows of Sage 2.2.1 (for proper torsions, of the absolute value of k); its few improper torsions
+reach 40."""
 
 TEXTBOOK_ANGLES = {"SP": np.deg2rad(175.0), "SP2": np.deg2rad(120.0)}
 TETRAHEDRAL = np.arccos(-1 / 3)
-"""Where an angle starts, by the hybridisation of its centre; 180 degrees itself is out of reach of a sigmoid."""
+"""The value where an angle starts, by the hybridisation of its centre. A sigmoid cannot reach 180 degrees itself."""
 
 _UNIT = float(np.log(np.e - 1))
-"""softplus of this is one."""
+"""The softplus of this is one."""
 
 
-def _affine(layer: eqx.nn.Linear, x: jax.Array) -> jax.Array:
+def _affine(layer: eqx.nn.Linear, x: Float[Array, "rows inputs"]) -> Float[Array, "rows outputs"]:
     """A layer applied to rows, ``(n, n_in)``."""
     found = x @ layer.weight.T
     return found if layer.bias is None else found + layer.bias
 
 
 class Perceptron(eqx.Module):
-    """One hidden layer. All leaves are arrays, so that ``jax.grad`` takes it as it is."""
+    """One hidden layer. All leaves are arrays, so that ``jax.grad`` accepts it as it is."""
 
     hidden: eqx.nn.Linear
     out: eqx.nn.Linear
 
-    def __init__(self, n_in: int, width: int, n_out: int, key: jax.Array) -> None:
+    def __init__(self, n_in: int, width: int, n_out: int, key: PRNGKeyArray) -> None:
         keys = jax.random.split(key)
         self.hidden = eqx.nn.Linear(n_in, width, key=keys[0])
         self.out = eqx.nn.Linear(width, n_out, use_bias=False, key=keys[1])
 
-    def __call__(self, orders: list[list[jax.Array]]) -> jax.Array:
-        """The sum over orders of reading, each a list of ``(n, width)`` of the atoms in that order: ``(n, n_out)``."""
+    def __call__(self, orders: list[list[Float[Array, "terms width"]]]) -> Float[Array, "terms outputs"]:
+        """A sum over orders of reading, each a list of ``(n, width)`` by atom; returns ``(n, n_out)``."""
         seen = (jax.nn.silu(_affine(self.hidden, jnp.concatenate(order, axis=1))) for order in orders)
         return _affine(self.out, jnp.sum(jnp.stack(list(seen)), axis=0))
 
 
 class Convolution(eqx.Module):
-    """An atom's vector from its own and the mean over its neighbours (GraphSAGE, with the bonds between)."""
+    """An atom's new vector from its own, and the mean over its neighbours and bonds (GraphSAGE with bond features)."""
 
     own: eqx.nn.Linear
     neighbour: eqx.nn.Linear
     between: eqx.nn.Linear
 
-    def __init__(self, width: int, key: jax.Array) -> None:
+    def __init__(self, width: int, key: PRNGKeyArray) -> None:
         keys = jax.random.split(key, 3)
         self.own = eqx.nn.Linear(width, width, key=keys[0])
         self.neighbour = eqx.nn.Linear(width, width, use_bias=False, key=keys[1])
         self.between = eqx.nn.Linear(len(BOND_INPUTS), width, use_bias=False, key=keys[2])
 
-    def __call__(self, atoms: jax.Array, bonds: jax.Array, graph: MoleculeGraph) -> jax.Array:
+    def __call__(
+        self, atoms: Float[Array, "atoms width"], bonds: Float[Array, "bonds bond_inputs"], graph: MoleculeGraph
+    ) -> Float[Array, "atoms width"]:
         """``(n_atoms, width)`` from atoms ``(n_atoms, width)`` and bond features ``(n_bonds, n)``."""
         a, b = graph.bonds[:, 0], graph.bonds[:, 1]
         across = _affine(self.between, bonds)
@@ -93,20 +98,20 @@ class Convolution(eqx.Module):
 
 
 class ValenceNetwork(eqx.Module):
-    """Bonds, angles and torsions of any molecule from its graph.
+    """Parameters of the bonds, angles and torsions of any molecule, from its graph.
 
     The numbers do not depend on the order of atoms, on the direction in which a term is read, or on which oxygen of a
-    carboxylate is drawn to have the charge. Every leaf is an array, so jax.grad and optimisers take it as it is.
-    Molecules are made of ``ELEMENTS``, besides monatomic ions of any element.
+    carboxylate is drawn with the charge. Every leaf is an array, so jax.grad and optimisers accept it as it is.
+    Molecules are made of ``ELEMENTS``; monatomic ions may be of any element.
 
     Parameters
     ----------
     width, n_layers
-        Length of an atom's vector, and how many bonds far it looks.
+        Length of an atom's vector, and how many bonds away from it the network looks.
     key
-        Random key of the first weights.
+        Random key for the initial weights.
     spread
-        Size of the last layers' first weights. Zero gives the textbook: sums of covalent radii, angles by
+        Scale of the initial weights of the last layers. Zero gives textbook values: sums of covalent radii, angles by
         hybridisation, one k for all bonds, one for all angles, no torsions.
     """
 
@@ -117,7 +122,7 @@ class ValenceNetwork(eqx.Module):
     proper: Perceptron
     improper: Perceptron
 
-    def __init__(self, *, width: int = 32, n_layers: int = 3, key: jax.Array, spread: float = 0.1) -> None:
+    def __init__(self, *, width: int = 32, n_layers: int = 3, key: PRNGKeyArray, spread: float = 0.1) -> None:
         keys = jax.random.split(key, n_layers + 5)
         n_inputs = len(ATOM_INPUTS) + 1 + len(HYBRIDISATIONS)
         self.embedding = eqx.nn.Linear(n_inputs, width, key=keys[0])
@@ -130,7 +135,7 @@ class ValenceNetwork(eqx.Module):
             eqx.tree_at(lambda head: head.out.weight, head, head.out.weight * spread) for head in heads
         )
 
-    def atoms(self, graph: MoleculeGraph) -> jax.Array:
+    def atoms(self, graph: MoleculeGraph) -> Float[Array, "atoms width"]:
         """The vector of each atom, ``(n_atoms, width)``.
 
         Raises
@@ -147,7 +152,7 @@ class ValenceNetwork(eqx.Module):
             found = convolution(found, bonds, graph)
         return found
 
-    def __call__(self, graph: MoleculeGraph) -> dict[str, dict[str, jax.Array]]:
+    def __call__(self, graph: MoleculeGraph) -> dict[str, dict[str, Float[Array, "terms ..."]]]:
         """Parameters by section and column, one row per term of the graph.
 
         Returns
@@ -156,8 +161,8 @@ class ValenceNetwork(eqx.Module):
             ``Bonds``: ``k`` (kJ/mol/nm2) and ``length`` (nm), ``(n_bonds,)``, both positive.
             ``Angles``: ``k`` (kJ/mol/rad2), positive, and ``angle`` (rad), between 0 and pi, ``(n_angles,)``.
             ``ProperTorsions`` and ``ImproperTorsions``: ``k`` (kJ/mol), of either sign, for periodicities 1 to 6 with a
-            phase of zero, ``(n, 6)``. Those of an improper are shared by its three rows (``idivf`` 3). A proper torsion
-            about an sp atom has none: its dihedral is not defined where the atom is straight.
+            phase of zero, ``(n, 6)``. The three rows of an improper torsion share its numbers (``idivf`` 3). A proper
+            torsion about an sp atom has zeros: its dihedral is undefined where the atom is straight.
 
         Raises
         ------
@@ -185,8 +190,8 @@ class ValenceNetwork(eqx.Module):
 
         i, j, k, m = graph.impropers.T
         a, b, c, d = vectors[i], vectors[j], vectors[k], vectors[m]
-        # three cyclic permutations around the centre, and their mirror images: which of the two cycles an atom order
-        # spells out is arbitrary
+        # three cyclic permutations around the centre and their mirror images: which of the
+        # two cycles the atom order gives is arbitrary
         improper = self.improper(
             [[x, b, y, z] for x, y, z in ((a, c, d), (c, d, a), (d, a, c), (a, d, c), (d, c, a), (c, a, d))]
         )
@@ -199,25 +204,25 @@ class ValenceNetwork(eqx.Module):
             "ImproperTorsions": {"k": IMPROPER_K * improper},
         }
 
-    def atom_classes(self, graph: MoleculeGraph) -> np.ndarray:
+    def atom_classes(self, graph: MoleculeGraph) -> Int[np.ndarray, " atoms"]:
         """Numbers that are equal for atoms the network cannot tell apart, whatever its weights, ``(n_atoms,)``."""
         _check_elements(graph)
         return refine(graph, _atom_inputs(graph), graph.bond(*BOND_INPUTS), rounds=len(self.convolutions))
 
 
 def _check_elements(graph: MoleculeGraph) -> None:
-    """Raise for a bonded atom that looks like those of other elements. Ions have no terms, whatever they are."""
+    """Raise for a bonded atom of an unknown element. Monatomic ions have no terms, so their element is irrelevant."""
     if strange := atom_outside(graph, ELEMENT_NUMBERS, bonded=True):
         raise UnassignedParameterError(
             f"ValenceNetwork does not know the element of atom {strange[0]}, {symbol_of(strange[1])}; it knows "
-            f"{', '.join(ELEMENTS)}. Leave its molecule out by lambda_module(..., molecules=...)"
+            f"{', '.join(ELEMENTS)}. Leave its molecule out with lambda_module(..., molecules=...)"
         )
 
 
-def _atom_inputs(graph: MoleculeGraph) -> Any:
+def _atom_inputs(graph: MoleculeGraph) -> Float[AnyArray, "atoms inputs"]:
     """What the network reads of each atom, ``(n_atoms, n_inputs)``.
 
-    The hybridisation of an atom at the end of a chain says where charges are drawn, and nothing else.
+    Hybridisations of terminal atoms are left out: they depend only on where charges are drawn.
     """
     array = jnp if isinstance(graph.nodes, jax.Array) else np
     degree = graph.node("degree")[:, None]
@@ -225,13 +230,13 @@ def _atom_inputs(graph: MoleculeGraph) -> Any:
     return array.concatenate([graph.node(*ATOM_INPUTS), degree / 4, inner], axis=1)
 
 
-def _positive(x: jax.Array) -> jax.Array:
-    """Positive, and one at zero."""
+def _positive(x: Float[Array, " terms"]) -> Float[Array, " terms"]:
+    """A positive function of x that is one at zero."""
     return jax.nn.softplus(x + _UNIT)
 
 
-def _textbook_angles(graph: MoleculeGraph) -> Any:
-    """Where the angle around each atom starts, on the scale of the sigmoid, ``(n_atoms,)``."""
+def _textbook_angles(graph: MoleculeGraph) -> Float[Array, " atoms"]:
+    """Where the angle around each atom starts, as the argument of the sigmoid, ``(n_atoms,)``."""
     start = TETRAHEDRAL
     for name, value in TEXTBOOK_ANGLES.items():
         start = jnp.where(jnp.asarray(graph.node(name)) > 0, value, start)

@@ -50,14 +50,23 @@ def case(request):
     return box, reference, box.system(force_field)
 
 
+@pytest.fixture(scope="module")
+def evaluated(case):
+    """Our energy, and its gradients in positions and box vectors."""
+    box, _, system = case
+    return jax.jit(jax.value_and_grad(system.to_jax_potential(), argnums=(0, 2)))(
+        jnp.asarray(box.positions),
+        system.force_field_parameters,
+        jnp.asarray(box.box_vectors),
+        system.neighbor_list(),
+    )
+
+
 @pytest.mark.filterwarnings("ignore:charge_from_molecules", "ignore:Preset charges")
 class TestAgainstOpenMM:
-    def test_energy_and_forces(self, case):
-        box, reference, system = case
-        theta = system.force_field_parameters
-        energy, gradient = jax.value_and_grad(system.to_jax_potential())(
-            jnp.asarray(box.positions), theta, None, system.neighbor_list()
-        )
+    def test_energy_and_forces(self, case, evaluated):
+        box, reference, _ = case
+        energy, (gradient, _) = evaluated
         assert float(energy) == pytest.approx(reference.energy(box.positions), rel=RELATIVE)
         forces = reference.forces(box.positions)
         assert np.abs(forces + np.asarray(gradient)).max() < 1e-9 * np.sqrt(np.mean(forces**2))
@@ -72,20 +81,18 @@ class TestAgainstOpenMM:
             assert float(found.get(section, 0.0)) == pytest.approx(energy, rel=RELATIVE, abs=1e-8), section
 
     @pytest.mark.parametrize("scaled", ["atoms", "molecules"])
-    def test_box_gradient(self, case, scaled):
+    def test_box_gradient(self, case, evaluated, scaled):
         """The derivative along a strain of the box, with atoms or whole molecules moved along.
 
         Coulomb energies end at the cutoff with a step of 1e-3 kJ/mol, and a difference counts every pair that crosses
         it. Strains are therefore so small that almost none does, and the median of several is taken; rounding of
         the energy leaves 3e-5 of its parts.
         """
-        box, reference, system = case
+        box, reference, _ = case
+        _, gradients = evaluated
         vectors, positions = box.box_vectors, box.positions
         strain = np.array([[0.7, 0, 0], [0.2, -0.4, 0], [0.1, 0.3, 0.5]])
         moved = positions if scaled == "atoms" else molecule_centers(box)
-        gradients = jax.grad(system.to_jax_potential(), argnums=(0, 2))(
-            jnp.asarray(positions), system.force_field_parameters, jnp.asarray(vectors), system.neighbor_list()
-        )
         found = np.vdot(gradients[0], moved @ strain) + np.vdot(gradients[1], vectors @ strain)
         differences = []
         for step in (3e-8, 6e-8, 1e-7, 2e-7, 3e-7):
@@ -222,6 +229,13 @@ class TestDerivatives:
             system = box.system()
         return system, system.to_jax_potential(), jnp.asarray(box.positions), system.neighbor_list()
 
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def gradient(water):
+        """In positions, theta and the box: one program, whose differences several tests take."""
+        _, potential, _, neighbors = water
+        return jax.jit(lambda x, t, b: jax.grad(potential, argnums=(0, 1, 2))(x, t, b, neighbors))
+
     @of_waters
     def test_charges_scaled(self, water):
         """With Coulomb forces alone the sum of squared forces grows with the fourth power of the charges."""
@@ -234,7 +248,7 @@ class TestDerivatives:
             vector = no_epsilon + no_epsilon * is_charge * (scale - 1.0)
             return jnp.sum(jax.grad(potential)(positions, vector, None, neighbors) ** 2)
 
-        value, slope = jax.value_and_grad(squared_forces)(1.0)
+        value, slope = jax.jit(jax.value_and_grad(squared_forces))(1.0)
         assert float(slope) == pytest.approx(4.0 * float(value), rel=1e-10)
 
     @of_waters
@@ -249,16 +263,16 @@ class TestDerivatives:
             scaled = vector + vector * is_epsilon * (scale - 1.0)
             return jnp.sum(jax.grad(potential)(positions, scaled, None, neighbors) ** 2)
 
-        value, slope = jax.value_and_grad(squared_forces)(1.0)
+        value, slope = jax.jit(jax.value_and_grad(squared_forces))(1.0)
         assert float(slope) == pytest.approx(2.0 * float(value), rel=1e-10)
 
     @pytest.mark.parametrize("mode", ["forward over reverse", "reverse over reverse"])
-    def test_force_matching(self, water, mode):
+    def test_force_matching(self, water, gradient, mode):
         """Gradients of a loss on forces against differences of that loss, for every force-field parameter at once."""
         system, potential, positions, neighbors = water
-        theta = system.force_field_parameters.vector
+        theta, box = system.force_field_parameters.vector, jnp.asarray(system.box_vectors)
         rng = np.random.default_rng(0)
-        used = np.asarray(jax.grad(potential, argnums=1)(positions, theta, None, neighbors)) != 0
+        used = np.asarray(gradient(positions, theta, box)[1]) != 0
         direction = jnp.asarray(rng.normal(size=theta.shape) * np.abs(theta) * used)
 
         def loss(vector):
@@ -266,15 +280,16 @@ class TestDerivatives:
             return jnp.sum(forces**2)
 
         if mode == "forward over reverse":
-            found = jax.jvp(loss, (theta,), (direction,))[1]
+            found = jax.jit(lambda vector: jax.jvp(loss, (vector,), (direction,))[1])(theta)
         else:
-            found = jnp.vdot(jax.grad(loss)(theta), direction)
+            found = jnp.vdot(jax.jit(jax.grad(loss))(theta), direction)
         step = 1e-5
-        expected = (loss(theta + step * direction) - loss(theta - step * direction)) / (2 * step)
+        up, down = (jnp.sum(gradient(positions, theta + sign * step * direction, box)[0] ** 2) for sign in (1, -1))
+        expected = (up - down) / (2 * step)
         assert float(found) == pytest.approx(float(expected), rel=1e-7)
 
-    def test_hessian_product_in_all_arguments(self, water):
-        system, potential, positions, neighbors = water
+    def test_hessian_product_in_all_arguments(self, water, gradient):
+        system, _, positions, _ = water
         theta, box = system.force_field_parameters.vector, jnp.asarray(system.box_vectors)
         rng = np.random.default_rng(1)
         at = (positions, theta, box)
@@ -283,7 +298,6 @@ class TestDerivatives:
             jnp.asarray(rng.normal(size=theta.shape)) * jnp.abs(theta) * 0.01,
             jnp.asarray(np.tril(rng.normal(size=(3, 3)))) * 0.01,
         )
-        gradient = jax.grad(lambda x, t, b: potential(x, t, b, neighbors), argnums=(0, 1, 2))
         product = jax.jvp(gradient, at, along)[1]
         # so small that no pair crosses the cutoff, where Coulomb forces end with a step
         step = 1e-5

@@ -1,6 +1,6 @@
-"""The parts of an OpenMM System, a file each: how a force, constraints or virtual sites are read, written and changed.
+"""The parts of an OpenMM System, one file each: how forces, constraints and virtual sites are read and written.
 
-``part.py`` says what each file has.
+``part.py`` says what each file contains.
 """
 
 from openff_diffsystem.interop.openmm.forces import (
@@ -25,7 +25,7 @@ READ: tuple[Part, ...] = (
     constraints,
     virtual_sites,
 )
-"""In the order of the sections of theta. Implicit solvent and typed interactions look at what ``nonbonded`` read."""
+"""In the order of the sections of theta. Implicit solvent and typed interactions use what ``nonbonded`` has read."""
 
 WRITTEN: tuple[Part, ...] = (
     virtual_sites,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from openff_diffsystem.interop.openmm.forces.lookup import between_atoms, only, 
 from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import Table, in_their_order, terms_of
 from openff_diffsystem.sections import SECTIONS
+
+if TYPE_CHECKING:
+    import openmm
 
 
 class _Kind(NamedTuple):
@@ -23,11 +26,11 @@ class _Kind(NamedTuple):
     name
         The class of OpenMM.
     term
-        What OpenMM calls a term in the names of its methods.
+        The word for a term in the names of OpenMM's methods.
     sections
-        The sections whose terms it has. All terms are read into the first.
+        The sections whose terms it contains. All terms are read into the first.
     values
-        What OpenMM takes for a term, in its order, by the section's names.
+        The values of a term in OpenMM's order, under the names that the section has for them.
     """
 
     name: str
@@ -55,8 +58,8 @@ def read(found: Found) -> None:
             found.terms[kind.sections[0]] = terms_of(kind.sections[0], rows, kind.values)
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
-    """One force of each class that the system has terms of."""
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
+    """One force of each class for which the system has terms."""
     import openmm
 
     for kind, table in _tables(at):
@@ -65,7 +68,7 @@ def write(at: AtTheta, openmm_system: Any) -> None:
         openmm_system.addForce(force)
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """New parameters for the terms, found by their atoms."""
     for kind, table in _tables(at):
         force = only(openmm_system, kind.name)
@@ -74,7 +77,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
         yield Change(partial(_apply, force, kind.term, ordered), force)
 
 
-def _apply(force: Any, term: str, table: Table, _: Any) -> bool:
+def _apply(force: openmm.Force, term: str, table: Table, _: openmm.Context | None) -> bool:
     table.set_in(force, term)
     return False
 

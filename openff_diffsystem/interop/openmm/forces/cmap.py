@@ -1,12 +1,13 @@
-"""CMAPTorsionForce: a system has the map of each term, OpenMM a list of maps."""
+"""CMAPTorsionForce: a system has a map for each term, OpenMM has a list of maps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
@@ -21,25 +22,28 @@ from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, distinct_rows, in_their_order
 from openff_diffsystem.potentials.custom import CMAP, CorrectionMaps
 
+if TYPE_CHECKING:
+    import openmm
+
 CLASSES: tuple[str, ...] = (CMAP,)
 
 
 def read(found: Found) -> None:
-    """The terms of each CMAPTorsionForce that has some, a map each.
+    """The terms of each CMAPTorsionForce that has some, one map per term.
 
-    Columns are ``e0_0, e1_0, ...``: the value at each pair of angles, the first angle running fastest. In theta they
-    are one attribute, ``energy``, with a row per value of each map.
+    Columns are ``e0_0, e1_0, ...``: the value at each pair of angles, where the first angle varies fastest. In
+    theta they are one attribute, ``energy``, with a row for each value of each map.
 
     Raises
     ------
     UnsupportedForceError
-        If its maps are of several sizes.
+        If its maps have different sizes.
     """
     for force in forces_with_terms(found, CMAP):
         add_section(found, force, _terms(force), CorrectionMaps(force.getName()))
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
     """A force for each section; equal maps are written once."""
     import openmm
 
@@ -57,7 +61,7 @@ def write(at: AtTheta, openmm_system: Any) -> None:
         openmm_system.addForce(force)
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """New maps. Where terms that shared one no longer do, a Context has to be reinitialised."""
     for section, force in forces_by_section(at, openmm_system, CMAP):
         present = rows_of(force, "Torsion")
@@ -65,7 +69,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
         yield Change(partial(_apply, force, np.array([row[0] for row in present], dtype=np.int64), table), force)
 
 
-def _apply(force: Any, map_of_term: np.ndarray, table: Table, _: Any) -> bool:
+def _apply(force: openmm.Force, map_of_term: Int[np.ndarray, " terms"], table: Table, _: openmm.Context | None) -> bool:
     reinitialise = False
     values = _values(table)
     for i in np.unique(map_of_term).tolist():
@@ -82,16 +86,16 @@ def _apply(force: Any, map_of_term: np.ndarray, table: Table, _: Any) -> bool:
     return reinitialise
 
 
-def _values(table: Table) -> np.ndarray:
+def _values(table: Table) -> Float[np.ndarray, "terms values"]:
     """The map of each term, ``(n_terms, n_values)``."""
     return np.stack(table.values, axis=1)
 
 
-def _size(one: np.ndarray) -> int:
+def _size(one: Float[np.ndarray, " values"]) -> int:
     return round(len(one) ** 0.5)
 
 
-def _terms(force: Any) -> ForceTerms:
+def _terms(force: openmm.Force) -> ForceTerms:
     rows = rows_of(force, "Torsion")
     map_of_term = np.array([row[0] for row in rows], dtype=np.int64)
     maps = {i: force.getMapParameters(i) for i in np.unique(map_of_term).tolist()}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
 from openff_diffsystem.interop.openmm.forces.lookup import rows_of
 from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import in_their_order, terms_of
+
+if TYPE_CHECKING:
+    import openmm
 
 CLASSES: tuple[str, ...] = ()
 
@@ -20,13 +23,13 @@ def read(found: Found) -> None:
         found.terms["Constraints"] = terms_of("Constraints", rows)
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
     """Constrain the distances."""
     if "Constraints" in at:
         at.table("Constraints").add_to(openmm_system, "Constraint")
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """Change the lengths that differ: a Context has to be reinitialised then."""
     if "Constraints" not in at:
         return
@@ -34,7 +37,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     rows = in_their_order("constraints", present, at.table("Constraints")).rows()
     different = [(i, row) for i, (row, old) in enumerate(zip(rows, present, strict=True)) if row[2] != old[2]._value]
 
-    def apply(_: Any) -> bool:
+    def apply(_: openmm.Context | None) -> bool:
         for i, row in different:
             openmm_system.setConstraintParameters(i, *row)
         return bool(different)

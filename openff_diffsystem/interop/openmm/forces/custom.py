@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openff_diffsystem.exceptions import ExpressionError, ParameterMismatchError, UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.lookup import described, number, rows_of
+from openff_diffsystem.interop.openmm.forces.lookup import Row, described, number, rows_of
 from openff_diffsystem.interop.openmm.forces.own_forms import (
     TERM,
     add_section,
@@ -22,6 +22,9 @@ from openff_diffsystem.interop.openmm.forces.own_forms import (
 from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms, Table, in_their_order
 from openff_diffsystem.potentials.custom import COMPOUND, VARIABLES, CustomEnergy
+
+if TYPE_CHECKING:
+    import openmm
 
 CLASSES: tuple[str, ...] = (*VARIABLES, COMPOUND)
 
@@ -45,12 +48,12 @@ def read(found: Found) -> None:
     found.settings |= settings
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
     """The forces, as they were read, with new parameters."""
     import openmm
 
     _require_one_value(_settings(at))
-    for section, energy in own_sections(at, *CLASSES).items():
+    for section, energy in _energies(at, *CLASSES).items():
         kind, table = energy.force, at.table(section)
         leading = (table.particles.shape[1],) if kind == COMPOUND else ()
         force = getattr(openmm, kind)(*leading, energy.text)
@@ -64,10 +67,10 @@ def write(at: AtTheta, openmm_system: Any) -> None:
         openmm_system.addForce(force)
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """New parameters for terms, and new values of global parameters.
 
-    Other forces of the System that share a global parameter get its new value as well: OpenMM has one per Context.
+    Other forces of the System with the same global parameter get its new value as well: OpenMM has one per Context.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     """
     _require_one_value(_settings(at))
     for kind in CLASSES:
-        energies = own_sections(at, kind)
+        energies = _energies(at, kind)
         for section, force in forces_by_section(at, openmm_system, kind):
             name = described(force)
             settings = {key: float(value) for key, value in at.parameters.settings(section).items()}
@@ -89,7 +92,13 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
             yield Change(partial(_apply, openmm_system, force, table, settings), force)
 
 
-def _apply(openmm_system: Any, force: Any, table: Table, settings: dict[str, float], context: Any) -> bool:
+def _apply(
+    openmm_system: openmm.System,
+    force: openmm.Force,
+    table: Table,
+    settings: dict[str, float],
+    context: openmm.Context | None,
+) -> bool:
     kind = type(force).__name__
     for i, row in enumerate(_nested(kind, table)):
         getattr(force, f"set{TERM[kind]}Parameters")(i, *row)
@@ -104,26 +113,30 @@ def _apply(openmm_system: Any, force: Any, table: Table, settings: dict[str, flo
     return False
 
 
+def _energies(at: AtTheta, *classes: str) -> dict[str, CustomEnergy]:
+    return {name: one for name, one in own_sections(at, *classes).items() if isinstance(one, CustomEnergy)}
+
+
 def _settings(at: AtTheta) -> dict[tuple[str, str], float]:
-    sections = own_sections(at, *CLASSES)
+    sections = _energies(at, *CLASSES)
     return {(s, name): float(value) for s in sections for name, value in at.parameters.settings(s).items()}
 
 
-def _columns(force: Any) -> tuple[str, ...]:
+def _columns(force: openmm.Force) -> tuple[str, ...]:
     word = TERM[type(force).__name__]
     n = getattr(force, f"getNumPer{word}Parameters")()
     return tuple(getattr(force, f"getPer{word}ParameterName")(i) for i in range(n))
 
 
-def _global_parameters(force: Any) -> dict[str, float]:
+def _global_parameters(force: openmm.Force) -> dict[str, float]:
     return {
         force.getGlobalParameterName(i): force.getGlobalParameterDefaultValue(i)
         for i in range(force.getNumGlobalParameters())
     }
 
 
-def _terms(force: Any, energy: CustomEnergy, settings: dict[str, float]) -> ForceTerms:
-    """The terms; refused where the expression asks for something else than their geometry and parameters."""
+def _terms(force: openmm.Force, energy: CustomEnergy, settings: dict[str, float]) -> ForceTerms:
+    """The terms. Refused where the expression uses anything but their geometry and parameters."""
     name, columns = described(force), energy.columns
     if energy.force == COMPOUND and force.getNumTabulatedFunctions():
         raise UnsupportedForceError(f"{name} has tabulated functions, which are not covered")
@@ -147,16 +160,16 @@ def _terms(force: Any, energy: CustomEnergy, settings: dict[str, float]) -> Forc
     )
 
 
-def _flat_rows(force: Any) -> list[tuple]:
-    """Particles and values of each term one after the other."""
+def _flat_rows(force: openmm.Force) -> list[Row]:
+    """The particles of each term followed by its values."""
     rows = rows_of(force, TERM[type(force).__name__])
     if type(force).__name__ == COMPOUND:
         return [(*particles, *values) for particles, values in rows]
     return [(*particles, *values) for *particles, values in rows]
 
 
-def _nested(kind: str, table: Table) -> Iterator[tuple]:
-    """What OpenMM's methods take for each term."""
+def _nested(kind: str, table: Table) -> Iterator[tuple[object, ...]]:
+    """The arguments of OpenMM's methods for each term."""
     width = table.particles.shape[1]
     for row in table.rows():
         particles, values = row[:width], list(row[width:])
@@ -164,7 +177,7 @@ def _nested(kind: str, table: Table) -> Iterator[tuple]:
 
 
 def _require_one_value(settings: dict[tuple[str, str], float]) -> None:
-    """Raise where forces that share a global parameter have two values of it: OpenMM has one per Context."""
+    """Raise where forces give a global parameter different values: OpenMM has one value per Context."""
     seen: dict[str, tuple[str, float]] = {}
     for (section, name), value in settings.items():
         if not math.isfinite(value):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openff_diffsystem.exceptions import ParameterMismatchError, UnsupportedForceError, UnsupportedForceFieldError
 from openff_diffsystem.forms.methods import ISOLATED, require
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
-from openff_diffsystem.interop.openmm.forces.lookup import described, number, only, require_particles, single
+from openff_diffsystem.interop.openmm.forces.lookup import Row, described, number, only, require_particles, single
 from openff_diffsystem.interop.openmm.forces.part import Change, Found
 from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
 from openff_diffsystem.sections import SECTIONS
+
+if TYPE_CHECKING:
+    import openmm
 
 CLASSES: tuple[str, ...] = ("GBSAOBCForce", "CustomGBForce")
 
@@ -25,10 +28,10 @@ _PROBE = 0.14
 """nm, the solvent radius that OpenMM fixes."""
 
 _CLASSES = {"HCT": "GBSAHCTForce", "OBC1": "GBSAOBC1Force"}
-"""By model the class of openmm.app that makes the custom force."""
+"""By model, the class of openmm.app that makes the custom force."""
 
 _SETTINGS = ("SolventDielectric", "SoluteDielectric", "SurfaceAreaEnergy")
-"""Of a GBSAOBCForce."""
+"""Settings of a GBSAOBCForce."""
 
 _DIELECTRICS = re.compile(r"solventDielectric=([^;]+); *soluteDielectric=([^;]+);")
 
@@ -37,7 +40,7 @@ _AREA = re.compile(r"([-+.\de]+)\*\(radius\+([-+.\de]+)\)\^2\*\(radius/B\)\^6; r
 
 
 def read(found: Found) -> None:
-    """The implicit solvent that a GBSAOBCForce or a CustomGBForce is.
+    """The implicit solvent of a GBSAOBCForce or a CustomGBForce.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def read(found: Found) -> None:
         solvent, solute = force.getSolventDielectric(), force.getSoluteDielectric()
     else:
         model, solvent, solute, area = _recognised(force)
-        # OpenMM has the radius without its offset, and that times the scale
+        # OpenMM's columns are the radius minus its offset, and that number times the scale
         rows[:, 2] /= rows[:, 1]
         rows[:, 1] += _class(model).OFFSET
     charges = found.terms["Electrostatics"].values[:, 0] if "Electrostatics" in found.terms else ()
@@ -71,7 +74,7 @@ def read(found: Found) -> None:
     found.methods["GBSA"] = {"gb_model": model, "sa_model": "ACE" if area else "None"}
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
     """The force of the system's implicit solvent.
 
     Raises
@@ -100,7 +103,7 @@ def write(at: AtTheta, openmm_system: Any) -> None:
     openmm_system.addForce(force)
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """New parameters for particles; another dielectric or surface term reinitialises a Context."""
     if "GBSA" not in at:
         return
@@ -113,7 +116,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     if len(_settings(force)) != len(_settings(fresh.getForce(0))):
         raise ParameterMismatchError("the CustomGBForce of the OpenMM System has other terms than this system's")
 
-    def apply(_: Any) -> bool:
+    def apply(_: openmm.Context | None) -> bool:
         new, before = fresh.getForce(0), _settings(force)
         for i in range(new.getNumParticles()):
             row = new.getParticleParameters(i)
@@ -129,14 +132,14 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     yield Change(apply, force)
 
 
-def _settings(force: Any) -> list[Any]:
-    """What a force has besides particles."""
+def _settings(force: openmm.Force) -> list[Row]:
+    """The settings of a force, all but its particles."""
     if type(force).__name__ == "GBSAOBCForce":
-        return [getattr(force, f"get{name}")() for name in _SETTINGS]
+        return [(getattr(force, f"get{name}")(),) for name in _SETTINGS]
     return [force.getEnergyTermParameters(i) for i in range(force.getNumEnergyTerms())]
 
 
-def _obc2(solvent: float, solute: float, area: tuple[float, float] | None) -> Any:
+def _obc2(solvent: float, solute: float, area: tuple[float, float] | None) -> openmm.GBSAOBCForce:
     import openmm
 
     if area is not None and abs(area[1] - _PROBE) > 1e-9:
@@ -150,8 +153,8 @@ def _obc2(solvent: float, solute: float, area: tuple[float, float] | None) -> An
     return force
 
 
-def _custom(model: str, solvent: float, solute: float, area: tuple[float, float] | None) -> Any:
-    """HCT and OBC1, which OpenMM has as custom forces with the surface term written in."""
+def _custom(model: str, solvent: float, solute: float, area: tuple[float, float] | None) -> openmm.CustomGBForce:
+    """HCT and OBC1, which OpenMM has as custom forces whose expressions include the surface term."""
     written_in = (
         area is not None
         and np.isclose(4.0 * np.pi * area[0], _ACE, rtol=1e-8, atol=0.0)
@@ -166,8 +169,8 @@ def _custom(model: str, solvent: float, solute: float, area: tuple[float, float]
     return force
 
 
-def _recognised(force: Any) -> tuple[str, float, float, tuple[float, float] | None]:
-    """Model, dielectrics of solvent and solute, penalty and probe of the surface, of a force that has nothing else."""
+def _recognised(force: openmm.Force) -> tuple[str, float, float, tuple[float, float] | None]:
+    """Model, dielectrics of solvent and solute, surface penalty and probe radius of a force without other terms."""
     terms = [force.getEnergyTermParameters(i) for i in range(force.getNumEnergyTerms())]
     found = _DIELECTRICS.search(terms[0][0]) if terms else None
     if found is not None:
@@ -189,7 +192,7 @@ def _recognised(force: Any) -> tuple[str, float, float, tuple[float, float] | No
     )
 
 
-def _content(force: Any) -> tuple:
+def _content(force: openmm.Force) -> tuple[object, ...]:
     return (
         [force.getPerParticleParameterName(i) for i in range(force.getNumPerParticleParameters())],
         [force.getComputedValueParameters(i) for i in range(force.getNumComputedValues())],
@@ -200,7 +203,7 @@ def _content(force: Any) -> tuple:
     )
 
 
-def _class(model: str) -> Any:
+def _class(model: str) -> type[openmm.CustomGBForce]:
     from openmm.app.internal import customgbforces
 
     return getattr(customgbforces, _CLASSES[model])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.forms.methods import ISOLATED, require
@@ -25,6 +26,9 @@ from openff_diffsystem.potentials.periodic.scheme import EngineOptions
 from openff_diffsystem.system.cutoffs import cutoff_scheme
 from openff_diffsystem.system.interactions import not_interacting
 
+if TYPE_CHECKING:
+    import openmm
+
 CLASSES: tuple[str, ...] = ("NonbondedForce",)
 
 _METHODS = {
@@ -33,7 +37,7 @@ _METHODS = {
     "PME": ("cutoff", "Ewald3D-ConductingBoundary"),
     "LJPME": ("Ewald3D", "Ewald3D-ConductingBoundary"),
 }
-"""By method of OpenMM that is covered, how Lennard-Jones and Coulomb interactions end in a box."""
+"""By method of OpenMM, for those that are covered: how Lennard-Jones and Coulomb interactions end in a box."""
 
 _SETTINGS = (
     "NonbondedMethod",
@@ -45,7 +49,7 @@ _SETTINGS = (
     "UseLongRangeCorrection",
     "ReactionFieldDielectric",
 )
-"""Of a NonbondedForce or a CustomNonbondedForce."""
+"""Settings of a NonbondedForce or a CustomNonbondedForce."""
 
 
 def read(found: Found) -> None:
@@ -73,7 +77,7 @@ def read(found: Found) -> None:
         found.terms["NonbondedExceptions"] = exceptions
 
 
-def _read_method(force: Any, found: Found) -> None:
+def _read_method(force: openmm.Force, found: Found) -> None:
     name = described(force)
     for count in ("GlobalParameters", "ParticleParameterOffsets", "ExceptionParameterOffsets"):
         if getattr(force, f"getNum{count}")():
@@ -122,7 +126,7 @@ def _read_method(force: Any, found: Found) -> None:
     )
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
     """The force, if the system has nonbonded interactions.
 
     Raises
@@ -139,7 +143,7 @@ def write(at: AtTheta, openmm_system: Any) -> None:
     openmm_system.addForce(force)
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """New parameters for particles and exceptions; other settings reinitialise a Context."""
     if not _is_in(at):
         return
@@ -148,7 +152,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     particles = _particles(at)
     exceptions = in_their_order("NonbondedForce", rows_of(force, "Exception"), _exceptions(at))
 
-    def apply(_: Any) -> bool:
+    def apply(_: openmm.Context | None) -> bool:
         particles.set_in(force, "Particle")
         exceptions.set_in(force, "Exception")
         return settings_changed(force, lambda: _configure(force, at))
@@ -156,7 +160,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     yield Change(apply, force)
 
 
-def with_settings(at: AtTheta) -> Any:
+def with_settings(at: AtTheta) -> openmm.NonbondedForce:
     """A NonbondedForce without particles: method, cutoff, switch and corrections of a system."""
     import openmm
 
@@ -165,10 +169,10 @@ def with_settings(at: AtTheta) -> Any:
     return force
 
 
-def settings_changed(force: Any, configure: Callable[[], None]) -> bool:
-    """Whether method, cutoff, switch or corrections of a force are others after a call than before."""
+def settings_changed(force: openmm.Force, configure: Callable[[], None]) -> bool:
+    """Whether a call of ``configure`` changes the method, cutoff, switch or corrections of a force."""
 
-    def settings() -> list[Any]:
+    def settings() -> list[object]:
         return [getattr(force, f"get{name}")() for name in _SETTINGS if hasattr(force, f"get{name}")]
 
     before = settings()
@@ -176,7 +180,7 @@ def settings_changed(force: Any, configure: Callable[[], None]) -> bool:
     return settings() != before
 
 
-def _configure(force: Any, at: AtTheta) -> None:
+def _configure(force: openmm.Force, at: AtTheta) -> None:
     system, parameters = at.system, at.parameters
     cutoff, width = (at.setting("vdW", name, 0.0) for name in ("cutoff", "switch_width"))
     force.setUseDispersionCorrection(system.engine_options.dispersion_correction)
@@ -203,14 +207,16 @@ def _is_in(at: AtTheta) -> bool:
     return "vdW" in at or "Electrostatics" in at
 
 
-def _columns(at: AtTheta) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _columns(
+    at: AtTheta,
+) -> tuple[Float[np.ndarray, " particles"], Float[np.ndarray, " particles"], Float[np.ndarray, " particles"]]:
     """Charge (e), sigma (nm) and epsilon (kJ/mol) of the particles."""
     sigma, epsilon = (at.of_particles("vdW", name) for name in ("sigma", "epsilon"))
     return at.of_particles("Electrostatics", "charge"), sigma, epsilon
 
 
 def _particles(at: AtTheta) -> Table:
-    """All particles, without a well depth where a CustomNonbondedForce has it."""
+    """All particles. Their epsilon is zero where a CustomNonbondedForce has the Lennard-Jones interactions."""
     charge, sigma, epsilon = _columns(at)
     return at.per_particle(charge, sigma, np.zeros_like(epsilon) if NBFIX in at else epsilon)
 
@@ -224,7 +230,7 @@ def _exceptions(at: AtTheta) -> Table:
         0.5 * (sigma[a] + sigma[b]),
         at.setting("vdW", "scale14", 1.0) * np.sqrt(epsilon[a] * epsilon[b]),
     ]
-    # OpenMM's own parameters of a pair that is left out
+    # excluded pairs get the parameters that OpenMM itself gives them
     values = [np.tile([0.0, 1.0, 0.0], (len(at.system.excluded_pairs), 1)), np.stack(scaled, axis=1)]
     if "NonbondedExceptions" in at:
         values.append(np.asarray(at.parameters["NonbondedExceptions"]))

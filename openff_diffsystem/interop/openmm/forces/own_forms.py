@@ -1,10 +1,10 @@
-"""Sections whose form a system holds itself, and the forces of an OpenMM System that they stand for."""
+"""Sections that hold a force of OpenMM as their functional form, and how to find that force in an OpenMM System."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from openff_diffsystem.exceptions import ParameterMismatchError
 from openff_diffsystem.forms.form import ValenceForm
@@ -17,6 +17,9 @@ from openff_diffsystem.potentials.custom import CMAP, COMPOUND, OpenMMEnergy
 from openff_diffsystem.sections import SECTIONS
 from openff_diffsystem.system.forms import openmm_energies
 
+if TYPE_CHECKING:
+    import openmm
+
 TERM = {
     CMAP: "Torsion",
     "CustomBondForce": "Bond",
@@ -24,29 +27,29 @@ TERM = {
     "CustomTorsionForce": "Torsion",
     COMPOUND: "Bond",
 }
-"""By class what OpenMM calls a term in the names of its methods."""
+"""By class, the word for a term in the names of OpenMM's methods."""
 
 
-def forces_with_terms(found: Found, kind: str) -> list[Any]:
-    """The forces of a class that have terms; the others are passed over."""
+def forces_with_terms(found: Found, kind: str) -> list[openmm.Force]:
+    """The forces of a class that have terms."""
     return [force for force in between_atoms(found.openmm_system, kind) if _count(force)]
 
 
-def add_section(found: Found, force: Any, terms: ForceTerms, energy: OpenMMEnergy) -> str:
-    """Make a section of a force; its name."""
+def add_section(found: Found, force: openmm.Force, terms: ForceTerms, energy: OpenMMEnergy) -> str:
+    """Make a section for a force, and return its name."""
     section = _section_name(energy.force, force.getName(), found.forms)
     found.terms[section] = terms
     found.forms[section] = ValenceForm(section, terms.columns, terms.particles.shape[1], energy)
     return section
 
 
-def own_sections(at: AtTheta, *classes: str) -> dict[str, Any]:
-    """The sections that stand for forces of some classes, in order, and their energies."""
+def own_sections(at: AtTheta, *classes: str) -> dict[str, OpenMMEnergy]:
+    """The sections that hold forces of these classes, in order, with their energies."""
     return {section: energy for section, energy in openmm_energies(at.system).items() if energy.force in classes}
 
 
-def forces_by_section(at: AtTheta, openmm_system: Any, kind: str) -> Iterator[tuple[str, Any]]:
-    """The sections that stand for forces of a class, each with its force: both are in order.
+def forces_by_section(at: AtTheta, openmm_system: openmm.System, kind: str) -> Iterator[tuple[str, openmm.Force]]:
+    """The sections that hold forces of a class, each with its force. Both are in the same order.
 
     Raises
     ------
@@ -63,12 +66,12 @@ def forces_by_section(at: AtTheta, openmm_system: Any, kind: str) -> Iterator[tu
     return zip(sections, present, strict=False)
 
 
-def _count(force: Any) -> int:
+def _count(force: openmm.Force) -> int:
     return getattr(force, f"getNum{TERM[type(force).__name__]}s")()
 
 
 def _section_name(kind: str, name: str, taken: Iterable[str]) -> str:
-    """The name of a force where it has one that can be used, or else that of its class, numbered."""
+    """The name of a force where it can be used, or else the name of its class with a number."""
     taken = set(taken)
     usable = name != kind and re.fullmatch(r"[\w .-]+", name) and name not in SECTIONS and form_of(name) is None
     if usable and name not in taken:

@@ -1,16 +1,20 @@
-"""Terms as they stand between OpenMM's forces and a system: arrays of particles and of numbers."""
+"""Terms on their way between OpenMM's forces and a system: arrays of particles and of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int, Real
 
 from openff_diffsystem.exceptions import ParameterMismatchError
-from openff_diffsystem.interop.openmm.forces.lookup import number
+from openff_diffsystem.interop.openmm.forces.lookup import Row, number
 from openff_diffsystem.sections import SECTIONS
+
+if TYPE_CHECKING:
+    import openmm
 
 
 @dataclass
@@ -28,18 +32,18 @@ class ForceTerms:
     static
         Integers by name, ``(n_terms,)`` each.
     unit
-        Of every column and setting, where they are not known by their names.
+        The unit of all columns and settings, where their names do not imply one.
     shared
-        ``(n_terms,)``, where terms use one of several tables of parameters: the number of the table. Its values are
-        rows of one attribute, ``energy``, in theta.
+        ``(n_terms,)``: the number of the table that a term uses, where terms share tables of parameters, as in
+        correction maps. In theta the values of all tables are rows of one attribute, ``energy``.
     """
 
     columns: tuple[str, ...]
-    particles: np.ndarray
-    values: np.ndarray
-    static: dict[str, np.ndarray] = field(default_factory=dict)
+    particles: Int[np.ndarray, "terms particles"]
+    values: Float[np.ndarray, "terms columns"]
+    static: dict[str, Int[np.ndarray, " terms"]] = field(default_factory=dict)
     unit: str | None = None
-    shared: np.ndarray | None = None
+    shared: Int[np.ndarray, " terms"] | None = None
 
 
 @dataclass
@@ -51,34 +55,34 @@ class Table:
     particles
         ``(n_terms, n_particles_per_term)``, indices of the OpenMM System.
     values
-        What OpenMM takes besides, in its order, ``(n_terms,)`` each.
+        The further arguments of OpenMM, in its order, ``(n_terms,)`` each.
     """
 
-    particles: np.ndarray
-    values: tuple[np.ndarray, ...]
+    particles: Int[np.ndarray, "terms particles"]
+    values: tuple[Real[np.ndarray, " terms"], ...]
 
-    def rows(self) -> Iterator[tuple]:
-        """The arguments of one term after the other, as Python numbers."""
+    def rows(self) -> Iterator[tuple[float, ...]]:
+        """The arguments of each term, as Python numbers."""
         return zip(*self.particles.T.tolist(), *(column.tolist() for column in self.values), strict=True)
 
-    def add_to(self, holder: Any, term: str) -> None:
+    def add_to(self, holder: openmm.Force | openmm.System, term: str) -> None:
         """Add each row to a force as a ``Bond``, ``Torsion``, ..., or to a System as a ``Constraint``."""
         for row in self.rows():
             getattr(holder, f"add{term}")(*row)
 
-    def set_in(self, force: Any, term: str) -> None:
+    def set_in(self, force: openmm.Force, term: str) -> None:
         """Give the terms of a force these values."""
         for i, row in enumerate(self.rows()):
             getattr(force, f"set{term}Parameters")(i, *row)
 
 
-def terms_of(section: str, rows: Sequence[Any], names: Sequence[str] | None = None) -> ForceTerms:
+def terms_of(section: str, rows: Sequence[Row], names: Sequence[str] | None = None) -> ForceTerms:
     """Terms of a section from what OpenMM's getters return: particles, then values.
 
     Parameters
     ----------
     names
-        Of the values, in OpenMM's order: by default that of the section. A column that is not among them is 1.
+        Names of the values, in OpenMM's order; by default those of the section. A column without a value is 1.
     """
     record = SECTIONS[section]
     names, width = names or record.columns, record.n_atoms
@@ -93,25 +97,25 @@ def terms_of(section: str, rows: Sequence[Any], names: Sequence[str] | None = No
 
 
 def in_their_order(
-    name: str, present: Sequence[Any], ours: Table, *, directed: bool = False, periodicity: bool = False
+    name: str, present: Sequence[Row], ours: Table, *, directed: bool = False, periodicity: bool = False
 ) -> Table:
-    """Our terms in the order of a force, and with its order of the particles of each.
+    """Our terms in the order of a force, each with its particles in the order that the force has.
 
     Parameters
     ----------
     name
-        Of the force, for the message.
+        Name of the force, for the message.
     present
         What the getter of the force returns for each of its terms.
     directed
-        Whether a term is another one with its particles the other way round.
+        Whether a term with its particles in reverse order is another term.
     periodicity
-        Whether the first value is one, which tells apart torsions of the same atoms.
+        Whether the first value is the periodicity, which distinguishes torsions of the same atoms.
 
     Raises
     ------
     ParameterMismatchError
-        If the terms are others.
+        If the force has other terms.
     """
     width = ours.particles.shape[1]
     columns = width + periodicity
@@ -132,8 +136,10 @@ def in_their_order(
     return Table(theirs[:, :width], tuple(column[order] for column in ours.values))
 
 
-def distinct_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each different row appears first, ``(n_different,)``, and which of them each row is, ``(n_rows,)``."""
+def distinct_rows(
+    table: Real[np.ndarray, "rows columns"],
+) -> tuple[Int[np.ndarray, " different"], Int[np.ndarray, " rows"]]:
+    """Where each different row appears first, ``(n_different,)``, and which of these each row is, ``(n_rows,)``."""
     _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
     by_appearance = np.argsort(first)
     number_of = np.empty(len(first), dtype=np.int64)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from openff_diffsystem.exceptions import UnsupportedForceError
 from openff_diffsystem.interop.openmm.forces.at_theta import AtTheta
@@ -17,39 +18,47 @@ from openff_diffsystem.potentials.nbfix import SECTION as NBFIX
 from openff_diffsystem.sections import SECTIONS
 from openff_diffsystem.system.interactions import not_interacting
 
+if TYPE_CHECKING:
+    import openmm
+
 CLASSES: tuple[str, ...] = ("CustomNonbondedForce",)
 
-_EXPRESSIONS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+_Square = Float[np.ndarray, "types types"]
+
+_EXPRESSIONS: dict[str, Callable[[_Square, _Square], tuple[_Square, _Square]]] = {
     "acoef(type1,type2)/r^12-bcoef(type1,type2)/r^6": lambda a, b: (a, b),
     "(a/r6)^2-b/r6;r6=r^6;a=acoef(type1,type2);b=bcoef(type1,type2)": lambda a, b: (a**2, b),
 }
-"""What ``openmm.app`` writes, without blanks, and the coefficients of r^-12 and r^-6 from both tables."""
+"""The expressions of ``openmm.app``, without blanks, and how both tables give the coefficients of r^-12 and r^-6."""
 
 _OURS = (
     "4*depth*(x^12-x^6);x=size/r;"
     "depth=select(own(type1,type2),own_epsilon(type1,type2),sqrt(epsilon1*epsilon2));"
     "size=select(own(type1,type2),own_sigma(type1,type2),0.5*(sigma1+sigma2))"
 )
-"""What :func:`write` writes: Lorentz-Berthelot rules, but for the pairs of types that are tabulated."""
+"""The expression of :func:`write`: Lorentz-Berthelot rules, except for the pairs of types in the tables."""
 
 _COLUMNS = (*SECTIONS["vdW"].columns, "type")
 
 _ROUNDING = 1e-9
-"""Relative. Of twelfth powers in OpenMM's tables and here."""
+"""Relative rounding errors of twelfth powers, in OpenMM's tables and here."""
 
-
-_Interactions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_Interactions = tuple[
+    Float[np.ndarray, "particles 2"],
+    Int[np.ndarray, " particles"],
+    Int[np.ndarray, "pairs 2"],
+    Float[np.ndarray, "pairs 2"],
+]
 
 
 def read(found: Found) -> None:
-    """Lennard-Jones interactions, as one NonbondedForce would have them, and pairs of types that are not combined.
+    """Lennard-Jones parameters of the particles, and of pairs of types to which no combining rule applies.
 
     Raises
     ------
     UnsupportedForceError
-        If the force is something else, if a pair of types has no Lennard-Jones interaction (only one of both
-        coefficients, or a negative one), or if there is no NonbondedForce of the same cutoff that leaves out the same
-        pairs.
+        If the force is something else, if a pair of types has no Lennard-Jones interaction (only one coefficient, or a
+        negative one), or if no NonbondedForce has the same cutoff and excludes the same pairs.
     """
     force = single(found.openmm_system, "CustomNonbondedForce")
     if force is None:
@@ -61,7 +70,7 @@ def read(found: Found) -> None:
     found.terms["vdW"].values = values[found.order]
     if len(pairs):
         found.terms["vdW"].static["type"] = types[found.order].astype(np.int32)
-        # a type is named by the first particle that is of it
+        # the first particle of a type stands for the type
         present, first = np.unique(types, return_index=True)
         found.terms[NBFIX] = ForceTerms(SECTIONS[NBFIX].columns, first[np.searchsorted(present, pairs)], own)
     found.settings.pop(("vdW", "switch_width"), None)
@@ -71,7 +80,7 @@ def read(found: Found) -> None:
     found.engine_options = found.engine_options._replace(dispersion_correction=force.getUseLongRangeCorrection())
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
     """A CustomNonbondedForce of all Lennard-Jones interactions, where some types have parameters of their own."""
     if NBFIX not in at:
         return
@@ -91,14 +100,14 @@ def write(at: AtTheta, openmm_system: Any) -> None:
     openmm_system.addForce(force)
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """New parameters for a force that :func:`write` wrote; other settings reinitialise a Context."""
     if NBFIX not in at:
         return
     force = only(openmm_system, "CustomNonbondedForce")
     squares, particles = _squares(at), _particles(at)
 
-    def apply(_: Any) -> bool:
+    def apply(_: openmm.Context | None) -> bool:
         for i in range(force.getNumTabulatedFunctions()):
             square = squares[force.getTabulatedFunctionName(i)]
             force.getTabulatedFunction(i).setFunctionParameters(*square.shape, square.ravel())
@@ -109,22 +118,22 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     yield Change(apply, force)
 
 
-def is_typed(force: Any) -> bool:
+def is_typed(force: openmm.Force) -> bool:
     """Whether a force is one that :func:`write` writes."""
     return type(force).__name__ == "CustomNonbondedForce" and force.getEnergyFunction().replace(" ", "") == _OURS
 
 
-def _read(force: Any, nonbonded: Any) -> _Interactions:
-    """Parameters of particles, and of pairs of types that do not combine those.
+def _read(force: openmm.CustomNonbondedForce, nonbonded: openmm.NonbondedForce) -> _Interactions:
+    """Parameters of particles, and of pairs of types to which no combining rule applies.
 
     Returns
     -------
     values
         epsilon (kJ/mol) and sigma (nm), ``(n_particles, 2)``.
     types
-        ``(n_particles,)``: numbers of the types that have parameters of their own with another; -1 for all others.
+        ``(n_particles,)``: the number of a type that has parameters of its own with another type; -1 for all others.
     pairs, own
-        ``(n_pairs, 2)`` each: two such types, the smaller number first; their epsilon and sigma.
+        ``(n_pairs, 2)`` each: two such types, the smaller number first, and their epsilon and sigma.
     """
     name = described(force)
     text = force.getEnergyFunction().replace(" ", "").rstrip(";")
@@ -154,8 +163,8 @@ def _read(force: Any, nonbonded: Any) -> _Interactions:
     return particles[:, :2], types, pairs, own
 
 
-def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndarray) -> _Interactions:
-    """From coefficients of r^-12 and r^-6 by pairs of types."""
+def _of_coefficients(name: str, all_types: Int[np.ndarray, " particles"], a: _Square, b: _Square) -> _Interactions:
+    """The interactions from the coefficients of r^-12 and r^-6 by pairs of types."""
     present, of_particle = np.unique(all_types, return_inverse=True)
     a, b = (coefficients[np.ix_(present, present)] for coefficients in (a, b))
     first = [int(np.flatnonzero(of_particle == i)[0]) for i in range(len(present))]
@@ -175,7 +184,7 @@ def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndar
     mean = 0.5 * (one_sigma[:, None] + one_sigma)
     differs = ~np.isclose(a, mixed * mean**12, rtol=_ROUNDING, atol=0.0)
     differs |= ~np.isclose(b, mixed * mean**6, rtol=_ROUNDING, atol=0.0)
-    # NBFIX: numbers for the types that it names
+    # number the types that occur in NBFIX
     special = np.flatnonzero(differs.any(axis=0))
     number = np.full(len(present), -1)
     number[special] = np.arange(len(special))
@@ -185,20 +194,20 @@ def _of_coefficients(name: str, all_types: np.ndarray, a: np.ndarray, b: np.ndar
     return values, number[of_particle], np.stack([number[i], number[j]], axis=1), own
 
 
-def _pairs_of_types(at: AtTheta) -> np.ndarray:
+def _pairs_of_types(at: AtTheta) -> Int[np.ndarray, "pairs 2"]:
     """The types of the pairs that have parameters of their own, ``(n_terms, 2)``."""
     return at.system.term_static["vdW"]["type"][at.system.term_indices[NBFIX]]
 
 
-def _particles(at: AtTheta) -> list[tuple]:
-    """What the force holds of each: the last row of its tables is for types without parameters of their own."""
+def _particles(at: AtTheta) -> list[tuple[float, ...]]:
+    """The parameters of each. The last row of the tables is for all types without parameters of their own."""
     types = at.system.term_static["vdW"]["type"]
     types = np.where(types < 0, _pairs_of_types(at).max() + 1, types)
     return list(at.per_particle(*at.table("vdW").values, types).rows())
 
 
-def _squares(at: AtTheta) -> dict[str, np.ndarray]:
-    """The tables by name, symmetric, with a row and a column for all types that have none of their own."""
+def _squares(at: AtTheta) -> dict[str, _Square]:
+    """The symmetric tables by name. The last row and column are for all types without parameters of their own."""
     a, b = _pairs_of_types(at).T
     n = max(a.max(), b.max()) + 2
     squares = {name: np.zeros((n, n)) for name in ("own", "own_epsilon", "own_sigma")}
@@ -208,7 +217,7 @@ def _squares(at: AtTheta) -> dict[str, np.ndarray]:
     return squares
 
 
-def _configure(force: Any, at: AtTheta) -> None:
+def _configure(force: openmm.Force, at: AtTheta) -> None:
     """Give the force the method, cutoff, switch and correction that a NonbondedForce would have."""
     like, periodic = with_settings(at), at.system.box_vectors is not None
     force.setNonbondedMethod(force.CutoffPeriodic if periodic else force.NoCutoff)
@@ -217,13 +226,13 @@ def _configure(force: Any, at: AtTheta) -> None:
     force.setUseLongRangeCorrection(periodic and like.getUseDispersionCorrection())
 
 
-def _square(force: Any, table: int) -> np.ndarray:
+def _square(force: openmm.Force, table: int) -> _Square:
     n, _, values = force.getTabulatedFunction(table).getFunctionParameters()
     return np.array(values).reshape(n, -1).T
 
 
-def _require_alike(force: Any, nonbonded: Any) -> None:
-    """Raise unless both forces together are what one NonbondedForce would be."""
+def _require_alike(force: openmm.CustomNonbondedForce, nonbonded: openmm.NonbondedForce) -> None:
+    """Raise unless both forces together are equal to one NonbondedForce."""
     name = described(force)
     methods = {
         force.NoCutoff: (nonbonded.NoCutoff,),

@@ -1,9 +1,9 @@
-"""Virtual sites: OpenMM's objects, and the types and parameters they stand for."""
+"""Virtual sites: OpenMM's objects, and their types and parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,13 +14,16 @@ from openff_diffsystem.interop.openmm.forces.terms import ForceTerms
 from openff_diffsystem.potentials.virtual_sites import local_frame
 from openff_diffsystem.sections import NO_ATOM, SECTIONS, SITE_TYPES, WEIGHTED_SITE_TYPES
 
+if TYPE_CHECKING:
+    import openmm
+
 CLASSES: tuple[str, ...] = ()
 
 _N_ATOMS = {"BondCharge": 2, "MonovalentLonePair": 3, "DivalentLonePair": 3, "TrivalentLonePair": 4}
 
 
 class _Site(NamedTuple):
-    """One virtual site: ``type`` numbers ``SITE_TYPES`` and on into ``WEIGHTED_SITE_TYPES``."""
+    """One virtual site: ``type`` counts through ``SITE_TYPES`` and then ``WEIGHTED_SITE_TYPES``."""
 
     atoms: tuple[int, ...]
     type: int
@@ -50,13 +53,13 @@ def read(found: Found) -> None:
     found.terms["VirtualSites"] = ForceTerms(SECTIONS["VirtualSites"].columns, orientation, values, {"type": types})
 
 
-def write(at: AtTheta, openmm_system: Any) -> None:
+def write(at: AtTheta, openmm_system: openmm.System) -> None:
     """Make particles virtual sites."""
     for particle, site in _objects(at):
         openmm_system.setVirtualSite(particle, site)
 
 
-def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
+def change(at: AtTheta, openmm_system: openmm.System) -> Iterator[Change]:
     """Move the sites that differ: a Context has to be reinitialised then."""
     sites = _objects(at)
     missing = [particle for particle, _ in sites if not openmm_system.isVirtualSite(particle)]
@@ -68,7 +71,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
         if _read_site(particle, openmm_system.getVirtualSite(particle)) != _read_site(particle, site)
     ]
 
-    def apply(_: Any) -> bool:
+    def apply(_: openmm.Context | None) -> bool:
         for particle, site in different:
             openmm_system.setVirtualSite(particle, site)
         return bool(different)
@@ -76,7 +79,7 @@ def change(at: AtTheta, openmm_system: Any) -> Iterator[Change]:
     yield Change(apply)
 
 
-def _objects(at: AtTheta) -> list[tuple[int, Any]]:
+def _objects(at: AtTheta) -> list[tuple[int, openmm.VirtualSite]]:
     """OpenMM's index and an ``openmm.VirtualSite`` of each site."""
     if "VirtualSites" not in at:
         return []
@@ -88,7 +91,7 @@ def _objects(at: AtTheta) -> list[tuple[int, Any]]:
     return [(i, _openmm_site(_Site(*site))) for i, site in zip(particles.tolist(), sites, strict=True)]
 
 
-def _openmm_site(site: _Site) -> Any:
+def _openmm_site(site: _Site) -> openmm.VirtualSite:
     """The site as an ``openmm.VirtualSite``."""
     import openmm
 
@@ -106,7 +109,7 @@ def _openmm_site(site: _Site) -> Any:
     return openmm.LocalCoordinatesSite(atoms, origin, x[:n].tolist(), y[:n].tolist(), place.tolist())
 
 
-def _read_site(particle: int, site: Any) -> _Site:
+def _read_site(particle: int, site: openmm.VirtualSite) -> _Site:
     """The type and the parameters of an ``openmm.VirtualSite``.
 
     Raises
@@ -128,13 +131,13 @@ def _read_site(particle: int, site: Any) -> _Site:
     return _Site(atoms, len(SITE_TYPES) + WEIGHTED_SITE_TYPES.index(kind), weights)
 
 
-def _in_frame(particle: int, atoms: tuple[int, ...], site: Any) -> _Site:
+def _in_frame(particle: int, atoms: tuple[int, ...], site: openmm.VirtualSite) -> _Site:
     n = len(atoms)
     found = [np.array(weights) for weights in (site.getOriginWeights(), site.getXWeights(), site.getYWeights())]
     for type_, kind in enumerate(SITE_TYPES):
         x, y, sign = local_frame(type_)
         if n == _N_ATOMS[kind] and all(
-            np.allclose(have, want[:n], atol=1e-9) for have, want in zip(found, (np.eye(4)[0], x, y), strict=True)
+            np.allclose(given, wanted[:n], atol=1e-9) for given, wanted in zip(found, (np.eye(4)[0], x, y), strict=True)
         ):
             a, b, c = site.getLocalPosition()._value
             distance = float(np.sqrt(a * a + b * b + c * c))

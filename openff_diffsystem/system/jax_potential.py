@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import jax
-
 from openff_diffsystem._jax.fork import require_own_process
+from openff_diffsystem.potentials.periodic.neighbors import NeighborList
 from openff_diffsystem.system import compiled
 from openff_diffsystem.system.arguments import Configuration, as_configuration
+from openff_diffsystem.system.compiled import Energy
+from openff_diffsystem.system.data import SystemData
 from openff_diffsystem.system.lists import NeighborLists
 from openff_diffsystem.system.model import EnergyModel, Theta, energy_model
-
-if TYPE_CHECKING:
-    from openff_diffsystem.potentials.periodic.neighbors import NeighborList
-    from openff_diffsystem.system.data import SystemData
 
 
 class Potential:
     """``potential(positions, theta, box_vectors=None, neighbors=None)``; see ``DiffSystem.to_jax_potential``.
 
-    Called with plain arrays in a box, it keeps the neighbour list of the last call and uses it as long as it serves.
-    The mesh of that list stays while the box grows or shrinks by a few percent, as in a simulation.
+    In a box, and outside ``jax.jit`` and ``jax.grad``, it keeps the neighbour list of the last call and uses it again
+    as long as it covers the configuration. The mesh stays the same while the box grows or shrinks by a few percent.
 
     Attributes
     ----------
@@ -37,22 +32,24 @@ class Potential:
         self.chunk_size = chunk_size
         self.lists = NeighborLists(system)
 
-    def __call__(self, positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None) -> jax.Array:
+    def __call__(
+        self, positions: object, theta: object, box_vectors: object = None, neighbors: NeighborList | None = None
+    ) -> Energy:
         """Energy, kJ/mol."""
         return compiled.energy(*self._arguments(positions, theta, box_vectors, neighbors), self.chunk_size)
 
     def by_section(
-        self, positions: Any, theta: Any, box_vectors: Any = None, neighbors: Any = None
-    ) -> dict[str, jax.Array]:
-        """Energies of the sections, kJ/mol."""
+        self, positions: object, theta: object, box_vectors: object = None, neighbors: NeighborList | None = None
+    ) -> dict[str, Energy]:
+        """The energy of each section, kJ/mol."""
         return compiled.section_energies(*self._arguments(positions, theta, box_vectors, neighbors), self.chunk_size)
 
     def model(self, periodic: bool) -> EnergyModel:
-        """What the compiled energy takes besides theta and the configuration."""
+        """The first argument of the compiled energy; see :class:`~openff_diffsystem.system.model.EnergyModel`."""
         return energy_model(self._system, periodic, self._add_constrained_forces)
 
     def _arguments(
-        self, positions: Any, theta: Any, box_vectors: Any, neighbors: Any
+        self, positions: object, theta: object, box_vectors: object, neighbors: NeighborList | None
     ) -> tuple[EnergyModel, Configuration, Theta]:
         require_own_process()
         configuration = as_configuration(self._system, positions, box_vectors, neighbors)
@@ -65,16 +62,16 @@ class Potential:
 def to_jax_potential(system: SystemData, *, chunk_size: int = 16, add_constrained_forces: bool = False) -> Potential:
     """The potential energy as a function for jax.
 
-    Without box vectors, neither here nor in the call, molecules are isolated and every pair of particles interacts,
-    as with ``Interchange.to_openmm()`` of a system without box. With box vectors the system is periodic, with
-    the methods, cutoffs and long-range corrections that ``Interchange.to_openmm()`` would choose.
+    If neither the system nor the call has box vectors, molecules are isolated and every pair of particles interacts, as
+    with ``Interchange.to_openmm()`` for a system without a box. With box vectors the system is periodic, with the
+    methods, cutoffs and long-range corrections that ``Interchange.to_openmm()`` would choose.
 
     Parameters
     ----------
     chunk_size
         Conformers of isolated molecules evaluated at once when positions are a stack.
     add_constrained_forces
-        Count bonds and angles that constraints fix. Like ``Interchange.to_openmm``, they are left out by default.
+        Count bonds and angles that constraints fix. By default they are left out, as in ``Interchange.to_openmm``.
 
     Returns
     -------
@@ -82,16 +79,16 @@ def to_jax_potential(system: SystemData, *, chunk_size: int = 16, add_constraine
         ``potential(positions, theta, box_vectors=None, neighbors=None)``, kJ/mol: a scalar for positions
         ``(n_atoms, 3)`` or ``(n_particles, 3)``, nm. Isolated molecules also take ``(n_conformers, n, 3)`` and give
         ``(n_conformers,)``. ``box_vectors``, ``(3, 3)``, nm, are by default those of the system.
-        ``neighbors`` is a :meth:`neighbor_list`; where jax traces the call, it must be given. In a box, molecules
-        may be in any image, but have to be whole: bonded atoms in the same one.
+        ``neighbors`` is a :meth:`neighbor_list`; inside ``jax.jit``, ``jax.grad`` and the like it must be given. In a
+        box, a molecule may be in any periodic image, but it has to be whole: bonded atoms in the same image.
 
     Raises
     ------
     UnsupportedForceFieldError
         If the system holds interactions that this potential does not cover.
     StaleNeighborListError
-        From the potential, if the list given no longer covers the configuration. Compiled code cannot raise errors
-        of this package: there it is ``equinox.EquinoxRuntimeError``, with the same message.
+        From the potential, if the given list no longer covers the configuration. Compiled code cannot raise errors
+        of this package: it raises ``equinox.EquinoxRuntimeError``, with the same message.
     """
     if system.box_vectors is None:
         energy_model(system, periodic=False, add_constrained_forces=add_constrained_forces)
@@ -100,14 +97,14 @@ def to_jax_potential(system: SystemData, *, chunk_size: int = 16, add_constraine
 
 def energy_terms(
     system: SystemData,
-    positions: Any = None,
-    theta: Any = None,
-    box_vectors: Any = None,
+    positions: object = None,
+    theta: object = None,
+    box_vectors: object = None,
     neighbors: NeighborList | None = None,
     *,
     add_constrained_forces: bool = False,
-) -> dict[str, jax.Array]:
-    """Energies by section, kJ/mol, scalars or ``(n_conformers,)``; 1-4 pairs count in ``vdW`` and ``Electrostatics``.
+) -> dict[str, Energy]:
+    """Energies by section, kJ/mol, scalars or ``(n_conformers,)``; ``vdW`` and ``Electrostatics`` include 1-4 pairs.
 
     Parameters
     ----------
