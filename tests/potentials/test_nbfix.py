@@ -1,6 +1,6 @@
 """Pairs of atom types with Lennard-Jones parameters of their own, CHARMM's NBFIX, against OpenMM's Reference."""
 
-from __future__ import annotations
+from __future__ import random
 
 import copy
 from functools import cache
@@ -48,6 +48,7 @@ def in_salt_water(charged=True):
     box = 2.4 * np.array([[1.0, 0.0, 0.0], [0.3, 1.0, 0.0], [0.45, 0.4, 0.75]])
     if not charged:
         box = np.diag(np.diag(box))
+    random.seed(0)  # openmm.app puts ions at random places
     modeller.addSolvent(
         force_field, boxVectors=box * openmm.unit.nanometer, ionicStrength=0.6 * openmm.unit.molar, neutralize=False
     )
