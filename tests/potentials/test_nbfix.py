@@ -1,8 +1,9 @@
 """Pairs of atom types with Lennard-Jones parameters of their own, CHARMM's NBFIX, against OpenMM's Reference."""
 
-from __future__ import random
+from __future__ import annotations
 
 import copy
+import random
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
