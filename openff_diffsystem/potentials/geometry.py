@@ -40,7 +40,7 @@ def cross(a: Vector, b: Vector) -> Vector:
     return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
 
 
-def safe_sqrt(x: Float[Array, "*terms"]) -> Float[Array, "*terms"]:
+def safe_sqrt(x: Float[Array, "*terms"] | float) -> Float[Array, "*terms"]:
     """Square root with derivative zero, not infinity, at zero."""
     zero = x == 0
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
