@@ -67,13 +67,15 @@ class Table:
 
     def add_to(self, holder: openmm.Force | openmm.System, term: str) -> None:
         """Add each row to a force as a ``Bond``, ``Torsion``, ..., or to a System as a ``Constraint``."""
+        add = getattr(holder, f"add{term}")
         for row in self.rows():
-            getattr(holder, f"add{term}")(*row)
+            add(*row)
 
     def set_in(self, force: openmm.Force, term: str) -> None:
         """Give the terms of a force these values."""
+        change = getattr(force, f"set{term}Parameters")
         for i, row in enumerate(self.rows()):
-            getattr(force, f"set{term}Parameters")(i, *row)
+            change(i, *row)
 
 
 def terms_of(section: str, rows: Sequence[Row], names: Sequence[str] | None = None) -> ForceTerms:
